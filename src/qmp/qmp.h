@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* QMP client over a connected monitor socket (QEMU docs/interop/qmp-spec).  It greets, negotiates
+ * capabilities, then carries requests matched by id.  A mute QEMU is not an error of this module:
+ * each request has its deadline and the caller decides. */
+#pragma once
+#include <jansson.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "wire/peer.h"
+
+struct error;
+struct qmp;
+
+struct qmp_ops {
+	/* Capabilities are negotiated; requests may be sent.  `greeting` is borrowed. */
+	void (*ready)(void *ctx, json_t *greeting);
+	/* `data` may be NULL; `usec` is QEMU's own time stamp (wall clock). */
+	void (*event)(void *ctx, const char *name, json_t *data, uint64_t usec);
+	/* Once, after every open request was answered with -ECONNRESET.  Also when the greeting or
+	 * the negotiation fails.  The owner then calls qmp_close(). */
+	void (*gone)(void *ctx, const struct error *why);
+};
+
+/* Takes `fd` in every case.  No deadline for the greeting here: a stopped QEMU greets when it
+ * goes on; the caller keeps its own. */
+int qmp_open(int fd, sd_event *loop, const struct qmp_ops *ops, void *ctx, struct qmp **ret_qmp,
+	     struct error *err);
+struct qmp *qmp_close(struct qmp *qmp);
+bool qmp_ready(const struct qmp *qmp);
+
+/* As peer_call().  A refusal by QEMU is -EREMOTEIO with "COMMAND: QEMU's own words". Not ready yet:
+ * -EAGAIN. */
+int qmp_call(struct qmp *qmp, const char *command, json_t *args, uint64_t timeout_usec,
+	     peer_reply_fn reply, void *ctx, struct error *err);
+
+/* Waiting form, for tools, probes and tests: greets, negotiates, runs one command after another on
+ * a blocking socket. */
+struct qmp_tool;
+int qmp_tool_open(int fd, uint64_t timeout_usec, struct qmp_tool **ret_tool, struct error *err);
+int qmp_tool_call(struct qmp_tool *tool, const char *command, json_t *args, json_t **ret_value,
+		  struct error *err);
+struct qmp_tool *qmp_tool_close(struct qmp_tool *tool);
+
+/* Commands of QMP and of the human monitor that would break a promise of the keeper.  NULL: it may
+ * pass; else the sentence that refuses it, naming the Drover command to use instead. */
+const char *qmp_refusal(const char *command);
+const char *hmp_refusal(const char *line); /* the whole line: leading blanks, aliases (c, q, s) */

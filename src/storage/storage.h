@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Volumes: the disks of a VM.  Data only grows: nothing here shrinks, reformats or removes a volume
+ * that was not named for exactly that (I7).  What blocks (image conversion) is a child process. */
+#pragma once
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+struct error;
+struct storage;
+
+enum volume_format { VOLUME_RAW, VOLUME_QCOW2, VOLUME_FORMATS };
+const char *volume_format_name(enum volume_format format);
+int volume_format_of(const char *name); /* -1: none */
+
+/* What the definition asks for. Borrowed strings. */
+struct volume_want {
+	const char *vm;
+	const char *name;        /* "root", "data": [a-z0-9][a-z0-9_-]{0,31} */
+	uint64_t size;           /* bytes; a minimum, never shrunk */
+	enum volume_format format;
+	const char *source;      /* image to start from, absolute path; NULL: empty */
+	bool overlay;            /* qcow2 on top of `source` instead of a copy */
+	bool read_only;
+	const char *path;        /* an existing file or block device to use as it is; NULL: ours */
+};
+
+/* One file of a chain, ready to be handed to QEMU: top first, then what lies below it. */
+struct volume_layer {
+	int fd; /* owned; O_RDWR for a writable top, else O_RDONLY */
+	enum volume_format format;
+	char *path;
+};
+#define VOLUME_LAYERS_MAX 8
+struct volume_open {
+	struct volume_layer layers[VOLUME_LAYERS_MAX];
+	size_t n_layers;
+	uint64_t size; /* bytes that the guest sees */
+};
+void volume_open_done(struct volume_open *open);
+
+/* What is there: for `drover volume ls`. */
+struct volume_info {
+	char *vm, *name, *path;
+	enum volume_format format;
+	uint64_t size, allocated; /* bytes */
+	char *claimed_by;         /* node, or NULL: free */
+	uint64_t claim_epoch;
+};
+void volume_info_done(struct volume_info *info);
+
+/* `dir`: where the volumes live (LIB/volumes), one directory per VM. */
+int storage_open(const char *dir, sd_event *loop, struct storage **ret_storage, struct error *err);
+struct storage *storage_close(struct storage *storage);
+
+/* Makes it (if absent: beside, fsync, rename), grows it (if smaller), writes the claim {vm, epoch,
+ * node} beside it, opens the chain.  Refused: a claim of a higher epoch, a chain deeper than
+ * VOLUME_LAYERS_MAX, a header that names files outside of the chain that was asked for (a guest
+ * can write its own qcow2 header into a raw disk: the format comes from the definition, never from
+ * looking).  Asynchronous, since copying an image takes time; the answer carries open descriptors,
+ * which the callee owns (TAKE them, or volume_open_done).  Smaller than what is there: kept as it
+ * is, `note` says so. */
+typedef void (*volume_prepared_fn)(void *ctx, int r, struct volume_open *open, const char *note,
+				   const struct error *err);
+struct volume_job;
+int volume_prepare(struct storage *storage, const struct volume_want *want, uint64_t epoch,
+		   const char *node, uint64_t timeout_usec, volume_prepared_fn reply, void *ctx,
+		   struct volume_job **ret_job, struct error *err);
+struct volume_job *volume_cancel(struct volume_job *job); /* half-made files go; no reply */
+
+/* Frees the claim (epoch and node must be the ones that wrote it, or lower); absent is success. */
+int volume_release(struct storage *storage, const char *vm, const char *name, uint64_t epoch,
+		   const char *node, struct error *err);
+/* Removes exactly this volume and its claim; refused while claimed, or (overlay base) in use. */
+int volume_remove(struct storage *storage, const char *vm, const char *name, struct error *err);
+/* All volumes, sorted by VM and name.  Caller frees each and the array. */
+int volume_list(struct storage *storage, struct volume_info **ret_infos, size_t *ret_count,
+		struct error *err);

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* JSON values, one a line, over a stream socket: the reader and writer under everything that
+ * Drover says or hears (CLI, keeper, QMP, guest agent).  A line has a maximum, the queue of what is
+ * not yet written has a maximum, a peer that exceeds either is cut off with a sentence. */
+#pragma once
+#include <jansson.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+struct error;
+struct stream;
+
+#define STREAM_LINE_MAX (16u * 1024 * 1024)  /* bytes of one message */
+#define STREAM_QUEUE_MAX (64u * 1024 * 1024) /* bytes waiting to be written */
+
+struct stream_ops {
+	/* One message, borrowed. */
+	void (*message)(void *ctx, json_t *message);
+	/* A line that is no JSON value, borrowed.  NULL: such a line ends the stream. */
+	void (*garbage)(void *ctx, const char *line, size_t length);
+	/* Called once, from the loop, when the other side closed, broke a limit or the socket
+	 * failed; no other callback follows.  The owner then calls stream_close(). */
+	void (*gone)(void *ctx, const struct error *why);
+};
+
+/* Takes `fd` in every case.  Callbacks come from the loop only, never from inside a call; each may
+ * close the stream. */
+int stream_open(int fd, sd_event *loop, const struct stream_ops *ops, void *ctx,
+		struct stream **ret_stream, struct error *err);
+struct stream *stream_close(struct stream *stream); /* takes NULL, returns NULL */
+
+/* Queues one message and a newline. `message` is borrowed. -ENOBUFS: the other side does not read
+ * and the queue is full. */
+int stream_send(struct stream *stream, const json_t *message, struct error *err);
+/* Queues bytes as they are: the guest agent needs 0xFF. */
+int stream_send_bytes(struct stream *stream, const void *bytes, size_t length, struct error *err);
