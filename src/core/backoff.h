@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How long to wait before a VM that keeps failing is started again: doubling, with an upper limit,
+ * forgotten after a good while of running. */
+#pragma once
+#include <stdint.h>
+
+struct backoff {
+	uint64_t first, max, forget; /* microseconds; configuration */
+	unsigned failures;	     /* in a row */
+};
+
+/* A start failed, or a copy ended by itself after running for `ran` microseconds.  Returns how long
+ * to wait from now. */
+uint64_t backoff_failed(struct backoff *backoff, uint64_t ran);
+void backoff_reset(struct backoff *backoff);

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The decision table.  Rows are what there is, columns what is wanted; the cell names the action.
+ * What depends on more than these two (back-off, policies, orders) is a named refinement below the
+ * table, never a hidden special case elsewhere. */
+#include "core/reconcile.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "core/wish.h"
+#include "util/cleanup.h"
+
+static const char *const situation_names[] = {
+	[SITUATION_ABSENT] = "absent",
+	[SITUATION_REMAINS] = "remains",
+	[SITUATION_UNPROVEN] = "unproven",
+	[SITUATION_PRELAUNCH] = "prelaunch",
+	[SITUATION_RUNNING] = "running",
+	[SITUATION_PAUSED] = "paused",
+	[SITUATION_SUSPENDED] = "suspended",
+	[SITUATION_POWERED_OFF] = "powered-off",
+	[SITUATION_PANICKED] = "panicked",
+	[SITUATION_IO_ERROR] = "io-error",
+	[SITUATION_INTERNAL_ERROR] = "internal-error",
+	[SITUATION_MUTE] = "mute",
+};
+
+const char *situation_name(enum situation situation)
+{
+	return situation_names[situation];
+}
+
+static const struct {
+	const char *run_state;
+	enum situation situation;
+} run_states[] = {
+	{ "running", SITUATION_RUNNING },
+	{ "debug", SITUATION_PAUSED },
+	{ "paused", SITUATION_PAUSED },
+	{ "save-vm", SITUATION_PAUSED },
+	{ "restore-vm", SITUATION_PAUSED },
+	{ "watchdog", SITUATION_PAUSED },
+	{ "finish-migrate", SITUATION_PAUSED },
+	{ "postmigrate", SITUATION_PAUSED },
+	{ "inmigrate", SITUATION_PRELAUNCH },
+	{ "prelaunch", SITUATION_PRELAUNCH },
+	{ "suspended", SITUATION_SUSPENDED },
+	{ "shutdown", SITUATION_POWERED_OFF },
+	{ "guest-panicked", SITUATION_PANICKED },
+	{ "io-error", SITUATION_IO_ERROR },
+	{ "internal-error", SITUATION_INTERNAL_ERROR },
+};
+
+enum situation situation_of_run_state(const char *run_state)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(run_states); i++)
+		if (strcmp(run_states[i].run_state, run_state) == 0)
+			return run_states[i].situation;
+	return SITUATION_PAUSED;
+}
+
+static const char *const action_names[] = {
+	[ACTION_NONE] = "nothing",
+	[ACTION_START] = "start",
+	[ACTION_SHUTDOWN] = "shutdown",
+	[ACTION_DESTROY] = "destroy",
+	[ACTION_CLEANUP] = "cleanup",
+	[ACTION_PAUSE] = "pause",
+	[ACTION_RESUME] = "resume",
+	[ACTION_GIVE_UP_STOP] = "give-up-stop",
+	[ACTION_GIVE_UP_START] = "give-up-start",
+};
+
+const char *action_name(enum action action)
+{
+	return action_names[action];
+}
+
+/* clang-format off */
+#define NONE		ACTION_NONE
+#define START		ACTION_START
+#define SHUTDOWN	ACTION_SHUTDOWN
+#define DESTROY		ACTION_DESTROY
+#define CLEANUP		ACTION_CLEANUP
+#define PAUSE		ACTION_PAUSE
+#define RESUME		ACTION_RESUME
+
+/* The columns WISH_STOP, WISH_OFF and WISH_NODE_STOPPED differ in why, not in what: "down". */
+static const struct {
+	enum action run, pause, down, hands_off, elsewhere;
+	const char *why;
+} table[SITUATIONS] = {
+				   /* run	pause		down		hands_off	elsewhere */
+	[SITUATION_ABSENT]	  = { START,	NONE,		NONE,		NONE,		NONE,
+				      "nothing runs" },
+	[SITUATION_REMAINS]	  = { CLEANUP,	CLEANUP,	CLEANUP,	CLEANUP,	CLEANUP,
+				      "QEMU is gone and left things behind" },
+	[SITUATION_UNPROVEN]	  = { NONE,	NONE,		NONE,		NONE,		NONE,
+				      "the identity of a process is not proven" },
+	[SITUATION_PRELAUNCH]	  = { DESTROY,	DESTROY,	DESTROY,	DESTROY,	DESTROY,
+				      "a QEMU was loaded but never ran" },
+	[SITUATION_RUNNING]	  = { NONE,	PAUSE,		SHUTDOWN,	NONE,		NONE,
+				      "the guest runs" },
+	[SITUATION_PAUSED]	  = { NONE,	NONE,		DESTROY,	NONE,		NONE,
+				      "the guest is paused" },
+	[SITUATION_SUSPENDED]	  = { NONE,	NONE,		SHUTDOWN,	NONE,		NONE,
+				      "the guest sleeps" },
+	[SITUATION_POWERED_OFF]	  = { DESTROY,	DESTROY,	DESTROY,	DESTROY,	DESTROY,
+				      "the guest has powered off" },
+	[SITUATION_PANICKED]	  = { NONE,	NONE,		DESTROY,	NONE,		NONE,
+				      "the guest has panicked" },
+	[SITUATION_IO_ERROR]	  = { NONE,	NONE,		DESTROY,	NONE,		NONE,
+				      "the guest was stopped by a disk error" },
+	[SITUATION_INTERNAL_ERROR] = { NONE,	NONE,		DESTROY,	NONE,		NONE,
+				      "the guest was stopped by an internal error of QEMU or KVM" },
+	[SITUATION_MUTE]	  = { NONE,	NONE,		SHUTDOWN,	NONE,		NONE,
+				      "the monitor does not answer" },
+};
+/* clang-format on */
+
+static enum action table_action(enum vm_wish wish, enum situation situation)
+{
+	switch (wish) {
+	case WISH_RUN:
+		return table[situation].run;
+	case WISH_PAUSE:
+		return table[situation].pause;
+	case WISH_HANDS_OFF:
+		return table[situation].hands_off;
+	case WISH_ELSEWHERE:
+		return table[situation].elsewhere;
+	default:
+		return table[situation].down;
+	}
+}
+
+/* A paused guest that is to be shut down must run to hear of it, if it was us who paused it: then
+ * the order to stop takes the pause back first.  One that somebody else stopped is not let loose.
+ */
+static enum action refine_paused(enum vm_wish wish, const struct facts *facts)
+{
+	if (wish == WISH_RUN && (facts->paused_by_us || facts->retry_due))
+		return RESUME;
+	if (wish_is_down(wish) && facts->paused_by_us && !facts->kill)
+		return RESUME;
+	return table_action(wish, SITUATION_PAUSED);
+}
+
+static enum action refine_panicked(enum vm_wish wish, const struct facts *facts)
+{
+	/* PANIC_OFF turns into an administrative stop, which then is the wish. */
+	if (wish == WISH_RUN && facts->on_panic != PANIC_REPORT)
+		return DESTROY;
+	return table_action(wish, SITUATION_PANICKED);
+}
+
+static enum action refine_absent(enum vm_wish wish, const struct facts *facts)
+{
+	enum action action = table_action(wish, SITUATION_ABSENT);
+
+	if (action == START && (facts->held_elsewhere || (facts->waiting && !facts->retry_due)))
+		return NONE;
+	/* What does not run and is not to run gives the record back, so that others may have it. */
+	if (action == NONE && facts->claims_held)
+		return CLEANUP;
+	return action;
+}
+
+/* Order of the user: this copy is to make room for a new one. */
+static enum action restart_action(enum situation situation)
+{
+	switch (situation) {
+	case SITUATION_RUNNING:
+	case SITUATION_SUSPENDED:
+	case SITUATION_MUTE:
+		return SHUTDOWN;
+	case SITUATION_PAUSED:
+	case SITUATION_PANICKED:
+	case SITUATION_IO_ERROR:
+	case SITUATION_INTERNAL_ERROR:
+		return DESTROY;
+	default:
+		return table[situation].run;
+	}
+}
+
+static enum action refine(enum vm_wish wish, const struct facts *facts)
+{
+	if (wish == WISH_RUN && facts->restart_due && facts->situation > SITUATION_PRELAUNCH)
+		return restart_action(facts->situation);
+	switch (facts->situation) {
+	case SITUATION_ABSENT:
+		return refine_absent(wish, facts);
+	case SITUATION_PAUSED:
+		return refine_paused(wish, facts);
+	case SITUATION_PANICKED:
+		return refine_panicked(wish, facts);
+	case SITUATION_IO_ERROR:
+		if (wish == WISH_RUN && facts->retry_due)
+			return RESUME;
+		return table_action(wish, facts->situation);
+	default:
+		return table_action(wish, facts->situation);
+	}
+}
+
+/* What is under way goes on unless the wish has turned against it. */
+static struct decision while_busy(enum vm_wish wish, const struct facts *facts)
+{
+	if (facts->busy == BUSY_STARTING && wish != WISH_RUN)
+		return (struct decision){ ACTION_GIVE_UP_START, "the wish changed while starting" };
+	if (facts->busy == BUSY_STOPPING && facts->kill && wish_is_down(wish))
+		return (struct decision){ ACTION_DESTROY, "ordered to be killed" };
+	if (facts->busy == BUSY_STOPPING && !wish_is_down(wish) && !facts->restart_due &&
+	    facts->situation == SITUATION_RUNNING)
+		return (struct decision){ ACTION_GIVE_UP_STOP, "the wish changed while stopping" };
+	return (struct decision){ ACTION_NONE, "an action is under way" };
+}
+
+struct decision reconcile(enum vm_wish wish, const struct facts *facts)
+{
+	struct decision decision = { .why = table[facts->situation].why };
+
+	assert(wish < VM_WISHES && facts->situation < SITUATIONS);
+	if (facts->busy != BUSY_NOTHING)
+		return while_busy(wish, facts);
+	decision.action = refine(wish, facts);
+	if (decision.action == ACTION_SHUTDOWN && facts->kill)
+		decision.action = ACTION_DESTROY;
+	return decision;
+}

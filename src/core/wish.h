@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is wanted of a VM on one node, out of everything that has a say in it. */
+#pragma once
+#include <stdbool.h>
+
+#include "model/records.h"
+#include "model/state.h"
+
+struct wish_input {
+	bool online;
+	bool kvm_host_given;
+	const char *kvm_host; /* "" when empty */
+	const char *node;     /* the node that asks */
+	enum node_mode mode;
+	enum order_kind order;
+	bool source_gone; /* the definition's file was deleted */
+};
+
+/* First hit wins: `online: false`, an administrative stop, a stopped node, a pause, hands off,
+ * another node, run.  An explicit wish to be off or stopped goes before "hands off", which only
+ * says that silence about the host is never read as "stop" (fc-qemu.md section 5, W1, K16). */
+enum vm_wish wish_of(const struct wish_input *input);
+
+/* Should no QEMU of this VM be here? */
+bool wish_is_down(enum vm_wish wish);
