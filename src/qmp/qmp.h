@@ -15,7 +15,8 @@ struct qmp;
 struct qmp_ops {
 	/* Capabilities are negotiated; requests may be sent.  `greeting` is borrowed. */
 	void (*ready)(void *ctx, json_t *greeting);
-	/* `data` may be NULL; `usec` is QEMU's own time stamp (wall clock). */
+	/* `data` may be NULL; `usec` is QEMU's own time stamp (wall clock), 0 when it has none.
+	 * May be NULL. */
 	void (*event)(void *ctx, const char *name, json_t *data, uint64_t usec);
 	/* Once, after every open request was answered with -ECONNRESET.  Also when the greeting or
 	 * the negotiation fails.  The owner then calls qmp_close(). */
@@ -34,8 +35,8 @@ bool qmp_ready(const struct qmp *qmp);
 int qmp_call(struct qmp *qmp, const char *command, json_t *args, uint64_t timeout_usec,
 	     peer_reply_fn reply, void *ctx, struct error *err);
 
-/* Waiting form, for tools, probes and tests: greets, negotiates, runs one command after another on
- * a blocking socket. */
+/* Waiting form, for tools, probes and tests: greets, negotiates, runs one command after another.
+ * Takes `fd` in every case; `timeout_usec` is for the greeting, and anew for each command. */
 struct qmp_tool;
 int qmp_tool_open(int fd, uint64_t timeout_usec, struct qmp_tool **ret_tool, struct error *err);
 int qmp_tool_call(struct qmp_tool *tool, const char *command, json_t *args, json_t **ret_value,
