@@ -6,10 +6,10 @@
 #include <stdarg.h>
 
 enum error_class {
-	ERROR_FAILED,    /* exit 1: it was tried and did not work */
-	ERROR_USAGE,     /* exit 64: the command line is wrong */
-	ERROR_BAD_DATA,  /* exit 65: a file or value is wrong */
-	ERROR_REFUSED,   /* exit 69: it does not fit the present state or the wish */
+	ERROR_FAILED,	 /* exit 1: it was tried and did not work */
+	ERROR_USAGE,	 /* exit 64: the command line is wrong */
+	ERROR_BAD_DATA,	 /* exit 65: a file or value is wrong */
+	ERROR_REFUSED,	 /* exit 69: it does not fit the present state or the wish */
 	ERROR_TRY_AGAIN, /* exit 75: it cannot be told or done now, but may be later */
 	ERROR_CLASSES,
 };
