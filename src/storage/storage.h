@@ -17,13 +17,13 @@ int volume_format_of(const char *name); /* -1: none */
 /* What the definition asks for. Borrowed strings. */
 struct volume_want {
 	const char *vm;
-	const char *name;        /* "root", "data": [a-z0-9][a-z0-9_-]{0,31} */
-	uint64_t size;           /* bytes; a minimum, never shrunk */
+	const char *name; /* "root", "data": [a-z0-9][a-z0-9_-]{0,31} */
+	uint64_t size;	  /* bytes; a minimum, never shrunk */
 	enum volume_format format;
-	const char *source;      /* image to start from, absolute path; NULL: empty */
-	bool overlay;            /* qcow2 on top of `source` instead of a copy */
+	const char *source; /* image to start from, absolute path; NULL: empty */
+	bool overlay;	    /* qcow2 on top of `source` instead of a copy */
 	bool read_only;
-	const char *path;        /* an existing file or block device to use as it is; NULL: ours */
+	const char *path; /* an existing file or block device to use as it is; NULL: ours */
 };
 
 /* One file of a chain, ready to be handed to QEMU: top first, then what lies below it. */
@@ -45,7 +45,7 @@ struct volume_info {
 	char *vm, *name, *path;
 	enum volume_format format;
 	uint64_t size, allocated; /* bytes */
-	char *claimed_by;         /* node, or NULL: free */
+	char *claimed_by;	  /* node, or NULL: free */
 	uint64_t claim_epoch;
 };
 void volume_info_done(struct volume_info *info);
@@ -59,8 +59,13 @@ struct storage *storage_close(struct storage *storage);
  * VOLUME_LAYERS_MAX, a header that names files outside of the chain that was asked for (a guest
  * can write its own qcow2 header into a raw disk: the format comes from the definition, never from
  * looking).  Asynchronous, since copying an image takes time; the answer carries open descriptors,
- * which the callee owns (TAKE them, or volume_open_done).  Smaller than what is there: kept as it
- * is, `note` says so. */
+ * which the callee owns (TAKE them, or volume_open_done).
+ * Smaller than what is there: kept as it is, `note` says so; NULL: nothing to say.
+ *
+ * `reply` comes exactly once, from the loop, never from inside this call; the job is gone then.  A
+ * negative result: what is asked for makes no sense, nothing was begun and `reply` will not come.
+ * A raw volume that is there already starts no process and is answered in the next turn of the
+ * loop; qcow2 neither, unless it has to grow. */
 typedef void (*volume_prepared_fn)(void *ctx, int r, struct volume_open *open, const char *note,
 				   const struct error *err);
 struct volume_job;
@@ -69,10 +74,12 @@ int volume_prepare(struct storage *storage, const struct volume_want *want, uint
 		   struct volume_job **ret_job, struct error *err);
 struct volume_job *volume_cancel(struct volume_job *job); /* half-made files go; no reply */
 
-/* Frees the claim (epoch and node must be the ones that wrote it, or lower); absent is success. */
+/* Frees the claim; absent is success.  Refused: a claim of a higher epoch, or of the same epoch by
+ * another node. */
 int volume_release(struct storage *storage, const char *vm, const char *name, uint64_t epoch,
 		   const char *node, struct error *err);
-/* Removes exactly this volume and its claim; refused while claimed, or (overlay base) in use. */
+/* Removes exactly this volume; refused while claimed, open in a QEMU, or under an overlay of
+ * another volume.  No such volume: -ENOENT. */
 int volume_remove(struct storage *storage, const char *vm, const char *name, struct error *err);
 /* All volumes, sorted by VM and name.  Caller frees each and the array. */
 int volume_list(struct storage *storage, struct volume_info **ret_infos, size_t *ret_count,
