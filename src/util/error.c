@@ -39,6 +39,8 @@ static void trim_half_character(char *text)
 }
 
 static int error_setv(struct error *err, enum error_class class, int code, const char *fmt,
+		      va_list args) __attribute__((format(printf, 4, 0)));
+static int error_setv(struct error *err, enum error_class class, int code, const char *fmt,
 		      va_list args)
 {
 	struct error next = { .class = class };

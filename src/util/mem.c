@@ -49,6 +49,7 @@ char *xstrdup_or_null(const char *text)
 	return text ? xstrdup(text) : NULL;
 }
 
+static char *format(const char *fmt, va_list args) __attribute__((format(printf, 1, 0)));
 static char *format(const char *fmt, va_list args)
 {
 	char *text;

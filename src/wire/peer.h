@@ -32,8 +32,8 @@ struct peer_ops {
 };
 
 /* Takes `fd` in every case. */
-int peer_open(int fd, sd_event *loop, const struct peer_ops *ops, void *ctx,
-	      struct peer **ret_peer, struct error *err);
+int peer_open(int fd, sd_event *loop, const struct peer_ops *ops, void *ctx, struct peer **ret_peer,
+	      struct error *err);
 /* Open requests of ours are not answered any more; requests of theirs that are still being worked
  * on may be answered later, into the void.  Takes NULL, returns NULL. */
 struct peer *peer_close(struct peer *peer);
@@ -60,7 +60,9 @@ void request_progress(struct request *request, json_t *data);
 /* The client has gone: nobody waits for the answer any more. */
 bool request_abandoned(const struct request *request);
 
-/* A client that waits: for the CLI and tests.  Runs a private loop; `progress` may be NULL. */
+/* A client that waits: for the CLI and tests.  Runs a private loop; `progress` may be NULL and
+ * hears all events until the answer.  `fd` is borrowed, its flags stay; what the other side says
+ * right behind its answer may be lost. */
 typedef void (*peer_progress_fn)(void *ctx, const char *event, json_t *data);
 int peer_ask(int fd, const char *command, json_t *args, uint64_t timeout_usec,
 	     peer_progress_fn progress, void *ctx, json_t **ret_value, struct error *err);

@@ -27,10 +27,12 @@ struct stream_ops {
  * close the stream. */
 int stream_open(int fd, sd_event *loop, const struct stream_ops *ops, void *ctx,
 		struct stream **ret_stream, struct error *err);
-struct stream *stream_close(struct stream *stream); /* takes NULL, returns NULL */
+/* Takes NULL, returns NULL.  What the socket did not take yet is lost. */
+struct stream *stream_close(struct stream *stream);
 
 /* Queues one message and a newline. `message` is borrowed. -ENOBUFS: the other side does not read
- * and the queue is full. */
+ * and the queue is full, which ends the stream.  -EMSGSIZE: no line may be that long; nothing was
+ * queued.  -ECONNRESET: the stream has ended. */
 int stream_send(struct stream *stream, const json_t *message, struct error *err);
 /* Queues bytes as they are: the guest agent needs 0xFF. */
 int stream_send_bytes(struct stream *stream, const void *bytes, size_t length, struct error *err);
