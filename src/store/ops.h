@@ -20,6 +20,7 @@ struct store_ops {
 	void (*unwatch)(struct store_watch *watch);
 	int (*session_open)(struct store *store, const char *resume, uint64_t timeout_usec,
 			    store_session_fn changed, void *ctx, struct error *err);
+	int (*session_close)(struct store *store, struct error *err);
 	const char *(*session_id)(const struct store *store);
 };
 

@@ -9,9 +9,15 @@
  *			Ask the very same thing again (ownership protocol, section 6)
  *	-ESTALE		conflict: some version was not as expected; nothing was written
  *	-ENOENT		no such key
+ *	-ENOSPC		the store's disk is full; nothing was written
+ *	-ENOTCONN	an ephemeral put, and our session is over; nothing was written
  *	-EUCLEAN	the stored data are damaged; `err` names the way out
- * Keys look like /drover/vms/web01/owner: absolute, no empty parts, at most 512 bytes.  Values are
- * at most STORE_VALUE_MAX bytes.  A version is never 0 for a key that exists, and a key that was
+ * Any other failure: not done, and asking again will not help before somebody repaired something.
+ * Answers come in the order of the calls.
+ *
+ * Keys look like /drover/vms/web01/owner: absolute, no empty parts, no "." or "..", printable ASCII
+ * without blanks, at most STORE_KEY_MAX bytes.  Values are at most STORE_VALUE_MAX bytes of compact
+ * JSON.  A version is never 0 for a key that exists, and a key that was
  * deleted and made again never has a version it had before. */
 #pragma once
 #include <jansson.h>
@@ -23,9 +29,11 @@ struct error;
 struct store;
 struct store_watch;
 
+#define STORE_KEY_MAX 512
 #define STORE_VALUE_MAX (512u * 1024)
+#define STORE_OPS_MAX 64
 #define STORE_ANY UINT64_MAX /* expected version: whatever is there, or nothing */
-#define STORE_ABSENT 0       /* expected version: the key must not exist */
+#define STORE_ABSENT 0	     /* expected version: the key must not exist */
 
 struct store_entry {
 	const char *key;
@@ -37,7 +45,10 @@ struct store_entry {
  * tests. */
 int store_open(const char *address, const char *base_dir, sd_event *loop, struct store **ret_store,
 	       struct error *err);
-struct store *store_close(struct store *store); /* open calls are not answered any more */
+/* Open calls are not answered any more, watches end (do not unwatch them afterwards), and the
+ * session lives on for its time-out, so that a restarted program can resume it.  NULL is allowed.
+ */
+struct store *store_close(struct store *store);
 const char *store_address(const struct store *store);
 
 typedef void (*store_get_fn)(void *ctx, int r, const struct store_entry *entry,
@@ -60,15 +71,17 @@ struct store_op {
 	enum store_op_kind kind;
 	const char *key;
 	uint64_t expected; /* version, STORE_ANY or STORE_ABSENT */
-	json_t *value;     /* STORE_PUT; borrowed */
-	bool ephemeral;    /* STORE_PUT: goes with our session */
+	json_t *value;	   /* STORE_PUT; borrowed */
+	bool ephemeral;	   /* STORE_PUT: goes with our session */
 };
-/* All or nothing; the answer comes after the data are safe.  At most 64 operations. */
+/* All or nothing; the answer comes after the data are safe.  At most STORE_OPS_MAX operations, each
+ * key at most once.  Deleting with STORE_ANY what is not there is done. */
 int store_write(struct store *store, const struct store_op *ops, size_t count, store_write_fn reply,
 		void *ctx, struct error *err);
 
 /* Level-triggered: `look` says "something below prefix changed, look again"; it is called once soon
- * after store_watch() as well, and several changes may come as one call.  Writes of our own count. */
+ * after store_watch() as well, and several changes may come as one call.  Writes of our own count.
+ */
 typedef void (*store_look_fn)(void *ctx);
 int store_watch(struct store *store, const char *prefix, store_look_fn look, void *ctx,
 		struct store_watch **ret_watch, struct error *err);
@@ -78,8 +91,12 @@ struct store_watch *store_unwatch(struct store_watch *watch);
  * kernel frees when we die, plus the session's time-out. */
 enum store_session_state { STORE_CONNECTED, STORE_SUSPENDED, STORE_LOST };
 typedef void (*store_session_fn)(void *ctx, enum store_session_state state);
-/* `resume` is the id of a former session, or NULL; within its time-out its ephemeral keys are ours
+/* One session per store; after STORE_LOST another one can be opened.  (When it cannot be opened at
+ * all, that is STORE_LOST too; the reason is in the log.)
+ * `resume` is the id of a former session, or NULL; within its time-out its ephemeral keys are ours
  * again.  The reply comes through `changed` (STORE_CONNECTED first). */
 int store_session_open(struct store *store, const char *resume, uint64_t timeout_usec,
 		       store_session_fn changed, void *ctx, struct error *err);
+/* Ends it now with its ephemeral keys, for a program that leaves for good: STORE_LOST follows. */
+int store_session_close(struct store *store, struct error *err);
 const char *store_session_id(const struct store *store); /* NULL before it is connected */
