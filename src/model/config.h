@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "model/definition.h"
+
 struct error;
 struct text;
 
@@ -21,51 +23,61 @@ void paths_done(struct paths *paths);
 
 struct config {
 	struct paths paths;
-	char *node;        /* node: short host name */
-	char *store;       /* store: "local:LIB/store.db" */
+	char *node;	   /* node: short host name */
+	char *store;	   /* store: "local:LIB/store.db" */
 	char *qemu_binary; /* qemu.binary: qemu-system-x86_64 (looked up in PATH) */
 	char *qemu_data;   /* qemu.data_dir: "" (QEMU's own; else -L) */
 	char *probe_rom;   /* qemu.probe_rom: found beside the programs, else LIBEXEC path */
 	unsigned qemu_uid_base, qemu_uid_count; /* qemu.uid_base, qemu.uid_count */
-	char *accelerator;   /* defaults.accelerator: auto */
-	char *machine_type;  /* defaults.machine_type: q35 */
-	char *cpu_model;     /* defaults.cpu_model: qemu64 */
+	char *accelerator;			/* defaults.accelerator: auto */
+	char *machine_type;			/* defaults.machine_type: q35 */
+	char *cpu_model;			/* defaults.cpu_model: qemu64 */
 	uint64_t memory_limit_mib;    /* memory.limit_mib: 0 = no limit (fc: vm-max-total-memory) */
 	uint64_t memory_overhead_mib; /* memory.overhead_mib: 512 (fc: vm-expected-overhead) */
-	char *host_dir;      /* host_dir: /run/drover-host: what all agents of one machine share (memory
-			      * bookings, uids) */
-	char *log_level;     /* log.level: info */
-	bool log_to_file;    /* log.file: true = LOG/droverd.log and per-VM keeper.log */
-	uint64_t serial_log_max;   /* log.serial_max_bytes: 16 MiB, then rotated, 2 kept */
-	char *bridge_prefix;       /* network.bridge_prefix: "br" */
-	json_t *networks;          /* networks: {NAME: {bridge: ..., mode: bridge|user|none}} */
+	char *host_dir;	 /* host_dir: /run/drover-host: what all agents of one machine share (memory
+			  * bookings, uids) */
+	char *log_level; /* log.level: info */
+	bool log_to_file;	 /* log.file: true = LOG/droverd.log and per-VM keeper.log */
+	uint64_t serial_log_max; /* log.serial_max_bytes: 16 MiB, then rotated, 2 kept */
+	char *bridge_prefix;	 /* network.bridge_prefix: "br" */
+	json_t *networks;	 /* networks: {NAME: {bridge: ..., mode: bridge|user|none}} */
 
 	/* Every timer of the house, microseconds; in the file timers.NAME as "30s", "500ms" */
 	struct timers {
-		uint64_t graceful_stop;   /* 60s: guest asked to shut down -> ended by force */
-		uint64_t kill;            /* 15s: QMP quit -> SIGKILL after a third each of quit, TERM */
-		uint64_t qmp;             /* 10s: a monitor that does not answer this long is mute */
-		uint64_t qmp_ping;        /* 5s: how often a quiet monitor is asked */
-		uint64_t qmp_greeting;    /* 10s: exec -> greeting */
-		uint64_t guest_agent;     /* 5s: default for one guest agent command */
-		uint64_t probe;           /* 2s: accelerator probe */
-		uint64_t volume;          /* 1h: preparing one volume */
-		uint64_t store_retry;     /* 200ms: unanswered write is asked again */
-		uint64_t backoff_first;   /* 1s: QEMU died or a start failed -> first new try */
-		uint64_t backoff_max;     /* 5min */
-		uint64_t backoff_forget;  /* 10min of running: the next death starts from the first */
-		uint64_t session;         /* 6s: store session time-out (protocol 7.1) */
-		uint64_t keeper_silent;   /* 2s: agent kills a keeper that does not answer pings */
-		uint64_t keeper_ping;     /* 1s */
-		uint64_t cleanup;         /* 30s: remains on the host -> gone */
-		uint64_t command;         /* 5min: a waiting command without --timeout */
-		uint64_t settle_files;    /* 100ms: quiet time after a change in etc/drover/vms */
+		uint64_t graceful_stop; /* 60s: guest asked to shut down -> ended by force */
+		uint64_t kill;	   /* 15s: QMP quit -> SIGKILL after a third each of quit, TERM */
+		uint64_t qmp;	   /* 10s: a monitor that does not answer this long is mute */
+		uint64_t qmp_ping; /* 5s: how often a quiet monitor is asked */
+		uint64_t qmp_greeting;	/* 10s: exec -> greeting */
+		uint64_t guest_agent;	/* 5s: default for one guest agent command */
+		uint64_t probe;		/* 2s: accelerator probe */
+		uint64_t volume;	/* 1h: preparing one volume */
+		uint64_t store_retry;	/* 200ms: unanswered write is asked again */
+		uint64_t backoff_first; /* 1s: QEMU died or a start failed -> first new try */
+		uint64_t backoff_max;	/* 5min */
+		uint64_t
+			backoff_forget; /* 10min of running: the next death starts from the first */
+		uint64_t session;	/* 6s: store session time-out (protocol 7.1) */
+		uint64_t keeper_silent; /* 2s: agent kills a keeper that does not answer pings */
+		uint64_t keeper_ping;	/* 1s */
+		uint64_t cleanup;	/* 30s: remains on the host -> gone */
+		uint64_t command;	/* 5min: a waiting command without --timeout */
+		uint64_t settle_files;	/* 100ms: quiet time after a change in etc/drover/vms */
 	} timers;
-	json_t *sources; /* {"timers.qmp": "file /etc/drover/drover.yaml:12", ...}; absent: default */
+	json_t *sources; /* {"timers.qmp": "file /etc/drover/drover.yaml:12", ...}; absent: default
+			  */
 };
 
 int config_load(const char *root, struct config **ret_config, struct error *err);
 struct config *config_free(struct config *config);
-/* {"KEY": {"value": ..., "source": "default" | "drover.yaml:LINE"}, ...} in the table's order. */
+/* {"KEY": {"value": ..., "source": "default" | "host name" | "FILE:LINE"}, ...} in the table's
+ * order. */
 json_t *config_json(const struct config *config);
+
+/* How a card is plugged in on this host: what the definition says, else `networks`, else the bridge
+ * prefix + network.  `bridge` (IFNAMSIZ) is "" unless the mode is NIC_BRIDGE. */
+int config_nic(const struct config *config, const struct definition_nic *nic,
+	       enum nic_mode *ret_mode, char bridge[16], struct error *err);
+
+/* docs/CONFIGURATION.md. */
 void config_reference(struct text *ret);

@@ -20,16 +20,23 @@ struct text;
 #define DEFINITION_NICS_MAX 16
 
 enum accelerator { ACCEL_AUTO, ACCEL_KVM, ACCEL_TCG };
-enum firmware_kind { FIRMWARE_BIOS, FIRMWARE_PATH }; /* SeaBIOS, or a ROM image by path (`firmware:
-						       * /usr/share/qemu/qboot.rom`) */
+enum firmware_kind {
+	FIRMWARE_BIOS,
+	FIRMWARE_PATH
+}; /* SeaBIOS, or a ROM image by path (`firmware:
+    * /usr/share/qemu/qboot.rom`) */
 enum panic_policy { PANIC_REPORT, PANIC_RESTART, PANIC_OFF }; /* default: report, keep for a look */
-enum nic_mode { NIC_BRIDGE, NIC_USER, NIC_NONE }; /* `network: user` = QEMU's own NAT; NONE: a card
-						   * without a cable (network without a bridge) */
+enum nic_mode {
+	NIC_BRIDGE,
+	NIC_USER,
+	NIC_NONE
+}; /* `network: user` = QEMU's own NAT; NONE: a card
+    * without a cable (network without a bridge) */
 
 struct definition_volume {
 	const char *name;
-	uint64_t size; /* bytes */
-	int format;    /* enum volume_format */
+	uint64_t size; /* bytes; 0: that of `source` or `path` */
+	int format;    /* enum volume_format of storage/storage.h, which has the same order */
 	const char *source, *path; /* or NULL */
 	bool overlay, read_only;
 	const char *cache, *aio; /* "none", "threads" by default */
@@ -38,36 +45,38 @@ struct definition_volume {
 struct definition_nic {
 	const char *name;    /* id of the card: the network's name, made unique ("srv", "srv-1") */
 	const char *network; /* as written */
-	char mac[18];        /* lower case, colons; dashed input is taken */
+	char mac[18];	     /* lower case, colons; dashed input is taken */
 	enum nic_mode mode;
-	const char *bridge; /* NIC_BRIDGE: `bridge:` of the nic, else "br" + network */
+	bool mode_given;    /* else the node's configuration may map the network to another mode */
+	const char *bridge; /* `bridge:` of the nic, or NULL: config_nic() knows */
 	const char *model;  /* "virtio-net-pci" by default */
 };
 
 struct definition {
 	json_t *tree; /* the whole of it, as written, unknown keys included; owned */
+	json_t *made; /* texts that were made from it; owned */
 
 	const char *name;
-	int64_t id; /* -1: none */
-	bool online;
-	bool kvm_host_given;    /* the key is there */
-	const char *kvm_host;   /* "" when empty */
+	int64_t id;	      /* -1: none */
+	bool online;	      /* true by default */
+	bool kvm_host_given;  /* the key is there */
+	const char *kvm_host; /* "" when empty or absent */
 	uint64_t memory_mib, memory_max_mib;
 	unsigned cores, cores_max;
-	const char *cpu_model;    /* NULL: the node's default */
+	const char *cpu_model;	  /* NULL: the node's default */
 	const char *machine_type; /* "q35", "pc", or a full name; NULL: the node's default */
 	enum accelerator accelerator;
-	const char *uuid; /* NULL: made at the first start */
+	const char *uuid; /* lower case; NULL: made at the first start */
 	enum firmware_kind firmware;
 	const char *firmware_path;
 	const char *kernel, *initrd, *kernel_args; /* or NULL */
-	const char *boot;                          /* volume to boot from first, or NULL */
-	const char *vga;                           /* "std", "none", "virtio" ... */
+	const char *boot;			   /* volume to boot from first, or NULL */
+	const char *vga;			   /* "std", "none", "virtio" ... */
 	enum panic_policy on_panic;
-	bool acpi_shutdown; /* false: ctrl-alt-del (environment_class Puppet) */
-	bool memory_private; /* `memory_backend: private` instead of shared memfd */
+	bool acpi_shutdown;	/* false: ctrl-alt-del (environment_class Puppet) */
+	bool memory_private;	/* `memory_backend: private` instead of shared memfd */
 	uint64_t graceful_usec; /* 0: the node's default */
-	const char *lease; /* "keep", "stop", "pause"; NULL: keep */
+	const char *lease;	/* "keep", "stop", "pause"; NULL: keep */
 
 	struct definition_volume volumes[DEFINITION_VOLUMES_MAX];
 	size_t n_volumes; /* `disk: N` alone is one volume "root" of N GiB */

@@ -24,9 +24,9 @@ struct owner {
 	char to[RECORD_NAME_SIZE]; /* this and the next three: "" = null */
 	char mode[8];
 	char feeder[RECORD_NAME_SIZE];
-	uint64_t try_epoch; /* 0 = null */
+	uint64_t try_epoch;	     /* 0 = null */
 	char home[RECORD_NAME_SIZE]; /* "" = null */
-	char lease[8];               /* "keep" */
+	char lease[8];		     /* "keep" */
 	char by[160];
 	json_t *rest; /* owned; may be NULL */
 };
@@ -41,9 +41,9 @@ struct order {
 	enum order_kind kind;
 	uint64_t restarts; /* raised by `restart`; a copy that was started under a lower number is
 			    * stopped and started anew */
-	uint64_t retry;    /* raised by `ensure` and `start`: forget the back-off */
-	char since[32];    /* RFC 3339 */
-	char by[96];       /* who, for people: "uid 0 at alpha" */
+	uint64_t retry;	   /* raised by `ensure` and `start`: forget the back-off */
+	char since[32];	   /* RFC 3339 */
+	char by[96];	   /* who, for people: "uid 0 at alpha" */
 };
 int order_parse(json_t *value, struct order *ret, struct error *err); /* NULL value: none */
 json_t *order_json(const struct order *order);
@@ -64,10 +64,10 @@ void life_done(struct life *life);
 /* /drover/vms/NAME/definition */
 struct definition_record {
 	uint64_t generation;
-	char source[16];      /* "file", "apply" */
+	char source[16];			/* "file", "apply" */
 	char node[RECORD_NAME_SIZE], path[512]; /* of a file */
-	bool gone;            /* the file was deleted: hands off until `rm` or it comes back */
-	json_t *definition;   /* as written; owned */
+	bool gone;	    /* the file was deleted: hands off until `rm` or it comes back */
+	json_t *definition; /* as written; owned */
 	json_t *rest;
 };
 int definition_record_parse(json_t *value, struct definition_record *ret, struct error *err);

@@ -4,29 +4,29 @@
 #pragma once
 
 enum vm_state {
-	VM_OFF,            /* no QEMU, none wanted or not yet */
-	VM_STARTING,       /* between the decision to start and running vcpus */
-	VM_RUNNING,        /* vcpus run */
-	VM_PAUSED,         /* vcpus stopped, by `drover pause` or somebody at the monitor */
-	VM_SUSPENDED,      /* the guest put itself to sleep (ACPI S3) */
-	VM_STOPPING,       /* asked to shut down, or being ended */
-	VM_PANICKED,       /* the guest's kernel panicked; it stays for inspection (on_panic) */
-	VM_IO_ERROR,       /* stopped by QEMU on a disk error; `drover resume` tries again */
+	VM_OFF,		   /* no QEMU, none wanted or not yet */
+	VM_STARTING,	   /* between the decision to start and running vcpus */
+	VM_RUNNING,	   /* vcpus run */
+	VM_PAUSED,	   /* vcpus stopped, by `drover pause` or somebody at the monitor */
+	VM_SUSPENDED,	   /* the guest put itself to sleep (ACPI S3) */
+	VM_STOPPING,	   /* asked to shut down, or being ended */
+	VM_PANICKED,	   /* the guest's kernel panicked; it stays for inspection (on_panic) */
+	VM_IO_ERROR,	   /* stopped by QEMU on a disk error; `drover resume` tries again */
 	VM_INTERNAL_ERROR, /* KVM could not go on */
 	VM_UNRESPONSIVE,   /* QEMU lives but its monitor does not answer */
-	VM_FAILED,         /* should run, does not: a start failed or QEMU keeps dying; when and whether
-			    * it is tried again is in the reason */
-	VM_UNKNOWN,        /* cannot be told, and why is in the reason */
+	VM_FAILED,  /* should run, does not: a start failed or QEMU keeps dying; when and whether
+		     * it is tried again is in the reason */
+	VM_UNKNOWN, /* cannot be told, and why is in the reason */
 	VM_STATES,
 };
 
 enum vm_wish {
 	WISH_RUN,
-	WISH_PAUSE,        /* online, paused by `drover pause` */
-	WISH_STOP,         /* administratively stopped: `drover stop` or `kill`, until `start` */
-	WISH_OFF,          /* the definition says `online: false` */
-	WISH_HANDS_OFF,    /* `kvm_host` is empty, or the definition's file is gone: change nothing */
-	WISH_ELSEWHERE,    /* `kvm_host` names another node */
+	WISH_PAUSE,	/* online, paused by `drover pause` */
+	WISH_STOP,	/* administratively stopped: `drover stop` or `kill`, until `start` */
+	WISH_OFF,	/* the definition says `online: false` */
+	WISH_HANDS_OFF, /* `kvm_host` is empty, or the definition's file is gone: change nothing */
+	WISH_ELSEWHERE, /* `kvm_host` names another node */
 	WISH_NODE_STOPPED, /* the node is in mode `stopped` (shutdown-all) */
 	VM_WISHES,
 };
