@@ -96,7 +96,7 @@ static const char *hint(const struct reader *reader)
 		if (strstr(reader->yaml.problem, hints[i].problem))
 			return hints[i].hint;
 	if (strstr(reader->yaml.problem, "cannot start any token"))
-		return at < reader->length && reader->text[at] == '\t'
+		return character_at(reader, reader->yaml.problem_mark.index) == '\t'
 			       ? "indent with spaces, not with tabs"
 			       : "put a value that begins with this character in quotes";
 	return "check the indentation, the quotes and the brackets";
