@@ -20,11 +20,11 @@
  */
 #pragma once
 
-#define PROBE_DEBUG_PORT	0x402	/* isa-debugcon */
-#define PROBE_EXIT_PORT		0xf4	/* isa-debug-exit */
+#define PROBE_DEBUG_PORT 0x402 /* isa-debugcon */
+#define PROBE_EXIT_PORT 0xf4   /* isa-debug-exit */
 
 /* What isa-debug-exit makes of a code.  Codes start at 0x10 to keep clear of QEMU's own 0 and 1. */
-#define PROBE_EXIT_STATUS(code)	(((code) << 1) | 1)
+#define PROBE_EXIT_STATUS(code) (((code) << 1) | 1)
 
 /* Name, code, word; in the order in which they run.  A test needs all those before it, so the
  * first failure is the only one known. */
@@ -42,8 +42,8 @@
 	test(XSAVE,          0x29, "xsave")
 /* clang-format on */
 
-#define PROBE_PASSED_CODE	0x10
-#define PROBE_PASSED_WORD	"passed"
+#define PROBE_PASSED_CODE 0x10
+#define PROBE_PASSED_WORD "passed"
 
 #ifndef __ASSEMBLER__
 enum probe_result {
