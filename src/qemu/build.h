@@ -9,11 +9,11 @@
 struct error;
 
 struct qemu_build {
-	char *binary;  /* absolute */
-	char *version; /* "7.2.22" */
-	char *package; /* "Debian 1:7.2+dfsg-7+deb12u18+b3" or "" */
-	char *identity; /* of the file; equal text = same build */
-	json_t *machines; /* as query-machines answers */
+	char *binary;	    /* absolute */
+	char *version;	    /* "7.2.22" */
+	char *package;	    /* "Debian 1:7.2+dfsg-7+deb12u18+b3" or "" */
+	char *identity;	    /* of the file; equal text = same build */
+	json_t *machines;   /* as query-machines answers */
 	json_t *cpu_models; /* names, from query-cpu-definitions */
 	json_t *commands;   /* names, from query-commands */
 };
@@ -23,6 +23,7 @@ struct qemu_build {
 int qemu_build_probe(const char *binary, const char *data_dir, const char *cache_dir,
 		     struct qemu_build **ret_build, struct error *err);
 struct qemu_build *qemu_build_free(struct qemu_build *build);
+bool qemu_build_has_cpu_model(const struct qemu_build *build, const char *model);
 bool qemu_build_has_command(const struct qemu_build *build, const char *command);
 
 /* Newest machine type of a family ("q35", "pc", "pc-q35", "pc-i440fx", "microvm"), by version
@@ -30,13 +31,16 @@ bool qemu_build_has_command(const struct qemu_build *build, const char *command)
  * "pc-q35-7" style prefixes work as in fc.qemu.  Refused: none such, naming what there is. */
 int qemu_machine_resolve(const struct qemu_build *build, const char *asked, const char **ret_type,
 			 struct error *err);
+/* Does the type answer what was asked: "q35" and "pc-q35-7" are answered by "pc-q35-7.2"? */
+bool qemu_machine_matches(const char *asked, const char *type);
 /* Orders two machine type names: <0, 0, >0 by family, then numerically by version. */
 int qemu_machine_compare(const char *a, const char *b);
 
 /* Does this accelerator really run a guest here?  Runs the probe ROM under a deadline.  `ret_why`
  * (owned) is one sentence either way: "kvm: ran the probe guest in 61 ms", "kvm: the probe guest
  * died at int3 (internal-error)", "kvm: cannot open /dev/kvm: No such file or directory".  Cached
- * with the build, the kernel's boot id and the identity of /dev/kvm. */
+ * with the build, the kernel's boot id and the identity of /dev/kvm; a guest that was only slow
+ * (deadline) is asked anew each time. */
 int qemu_accel_probe(const struct qemu_build *build, const char *accel, const char *probe_rom,
 		     uint64_t timeout_usec, const char *cache_dir, bool *ret_works, char **ret_why,
 		     struct error *err);

@@ -21,17 +21,17 @@ struct qmp;
 struct text;
 
 struct hardware {
-	char *machine_type; /* versioned: "pc-q35-7.2" */
+	char *machine_type;  /* versioned: "pc-q35-7.2" */
 	char *machine_asked; /* what the definition said then: "q35" */
-	char *accelerator;  /* "kvm" or "tcg" */
+	char *accelerator;   /* "kvm" or "tcg" */
 	char *cpu_model;
 	char *uuid;
 	uint64_t memory_mib, memory_max_mib;
 	unsigned cores, cores_max;
 	char *qemu_version, *qemu_package; /* the build it was born on */
-	char *born;  /* RFC 3339 */
-	uint64_t generation; /* of the definition it was made from */
-	struct sections sections; /* hardware groups only */
+	char *born;			   /* RFC 3339 */
+	uint64_t generation;		   /* of the definition it was made from */
+	struct sections sections;	   /* hardware groups only */
 	json_t *rest;
 };
 struct hardware *hardware_free(struct hardware *hardware);
@@ -43,22 +43,22 @@ struct hardware_input {
 	const struct hardware *last; /* NULL: never started */
 	const struct qemu_build *build;
 	const struct config *config;
-	const char *accelerator;   /* what `auto` came to: "kvm" or "tcg" */
+	const char *accelerator; /* what `auto` came to: "kvm" or "tcg" */
 	uint64_t generation;
 	const char *template_text; /* etc/drover/qemu.cfg.in, or NULL */
 	const char *template_label;
 	/* Host sections of the template end up here, for the binding. */
 	struct sections *ret_template_binding;
 };
-/* Pure but for the new uuid of a first start.  `notes` (may be NULL) gets a line for each thing that
- * changed against `last`. */
+/* Pure but for the new uuid of a first start.  `notes` (may be NULL) gets a line for each thing
+ * that changed against `last`. */
 int hardware_plan(const struct hardware_input *input, struct hardware **ret, struct text *notes,
 		  struct error *err);
 
 /* Descriptors are numbers as QEMU will see them. */
 struct binding_volume {
 	const char *name; /* of the definition */
-	int fds[8];       /* layer by layer, top first */
+	int fds[8];	  /* layer by layer, top first */
 	const char *formats[8];
 	size_t n_layers;
 	bool read_only;
@@ -66,7 +66,7 @@ struct binding_volume {
 };
 struct binding_nic {
 	const char *name;
-	int tap_fd;  /* -1: user mode or no cable */
+	int tap_fd; /* -1: user mode or no cable */
 	bool user;
 };
 struct binding_input {
@@ -75,7 +75,7 @@ struct binding_input {
 	const char *binary;
 	const char *data_dir; /* -L, or "" */
 	const char *vm;
-	const char *token;   /* instance token: goes into add-fd's `opaque` */
+	const char *token; /* instance token, whole: the `opaque` of each add-fd */
 	int monitor_fd, agent_fd, serial_fd, serial_log_fd; /* listening sockets; log for append */
 	const char *kernel_path, *initrd_path, *firmware_path; /* as QEMU sees them, or NULL */
 	const struct binding_volume *volumes;
@@ -88,13 +88,18 @@ struct binding_input {
 int qemu_command_line(const struct binding_input *input, struct strv *ret_argv, struct error *err);
 
 /* Compares what QEMU built with the record, before vcpus run: machine type, uuid, accelerator, cpu
- * type and count, memory size, every device by id with type, bus and address, MAC and serial.  Asks
- * all at once over QMP.  `reply`: 0 equal; -EBADE with the first difference in words. */
+ * type and count, memory size, every device by id with type, bus, address and each property that
+ * QEMU shows (MAC and serial among them).  Asks all at once over QMP.  `reply`: 0 equal; -EBADE
+ * with the first difference in words.  The check is gone once `reply` was called; `hardware` is
+ * borrowed until then. */
 typedef void (*hardware_verified_fn)(void *ctx, int r, const struct error *err);
 struct hardware_check;
 int hardware_verify(struct qmp *qmp, const struct hardware *hardware, uint64_t timeout_usec,
 		    hardware_verified_fn reply, void *ctx, struct hardware_check **ret_check,
 		    struct error *err);
+/* `reply` is never called.  Takes NULL, returns NULL.  What was asked already is forgotten with its
+ * last answer: cancel while the monitor is open, and let it end (qmp's `gone`) before qmp_close().
+ */
 struct hardware_check *hardware_verify_cancel(struct hardware_check *check);
 
 /* For `drover hardware VM`: a table of id, device, address, properties. */
