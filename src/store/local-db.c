@@ -58,7 +58,8 @@ static int file_damaged(const char *path, struct error *err, const char *why)
 	return error_set_class(
 		err, ERROR_BAD_DATA, -EUCLEAN,
 		"the store '%s' cannot be used: %s.  It was left as it is: restore a "
-		"backup of it, or move it away to begin with an empty store",
+		"backup of it, or move it away to begin with an empty store; either "
+		"way move '-wal', '-shm' and '.sessions' beside it away too",
 		path, why);
 }
 
@@ -255,10 +256,7 @@ static int store_make(const char *path, struct error *err)
 	int r;
 
 	if (fd < 0)
-		return error_set(err, -errno,
-				 "cannot make the store '%s': %m; its directory must exist and be "
-				 "writable",
-				 path);
+		return error_set(err, -errno, "cannot make the store '%s': %m", path);
 	(void)close(TAKE_FD(fd)); /* before SQLite has it: a later close would drop its locks */
 	r = store_fill(fresh, err);
 	if (r == 0 && link(fresh, path) < 0 && errno != EEXIST) /* EEXIST: another was faster */
@@ -269,6 +267,20 @@ static int store_make(const char *path, struct error *err)
 	log = xasprintf("%s-wal", fresh);
 	(void)unlink(log);
 	return r;
+}
+
+/* SQLite makes files beside its own; what it says when it cannot is no help to anybody. */
+static int directory_check(const char *path, struct error *err)
+{
+	CLEANUP_FREE char *copy = xstrdup(path);
+	const char *dir = dirname(copy);
+
+	if (faccessat(AT_FDCWD, dir, W_OK | X_OK, AT_EACCESS) < 0)
+		return error_set(err, -errno,
+				 "cannot use the directory '%s' for the store '%s': %m; it must "
+				 "exist and be writable",
+				 dir, path);
+	return 0;
 }
 
 /* 1: there is a file to open.  0: there is none, nor a trace of one. */
@@ -285,6 +297,8 @@ static int store_look(const char *path, struct error *err)
 			return file_damaged(path, err, "it is not a regular file");
 		if (status.st_size == 0)
 			return file_damaged(path, err, "the file is empty, which no store ever is");
+		if (faccessat(AT_FDCWD, path, R_OK | W_OK, AT_EACCESS) < 0)
+			return error_set(err, -errno, "cannot write the store '%s': %m", path);
 		return 1;
 	}
 	if (errno != ENOENT)
@@ -349,7 +363,9 @@ int local_db_open(struct local_db *db, const char *path, struct error *err)
 	int r;
 
 	*db = (struct local_db){ 0 };
-	r = store_look(path, err);
+	r = directory_check(path, err);
+	if (r == 0)
+		r = store_look(path, err);
 	if (r == 0)
 		r = store_make(path, err);
 	if (r < 0)

@@ -164,9 +164,11 @@ static int session_resume(struct local *local, struct error *err)
 	CLEANUP_FD int fd = -1;
 	int r;
 
+	if (faccessat(local->dir_fd, session->id, F_OK, 0) < 0 && errno == ENOENT)
+		return -ENOTCONN; /* it is over, as sessions end: no words for the log */
 	r = lock_take(local, session->id, 0, &fd, err);
 	if (r == 0)
-		r = row_check(local, session->id, err);
+		r = row_check(local, session->id, NULL);
 	if (r == 0)
 		r = row_put(local, session->id, session->timeout_usec, err);
 	if (r == 0)
