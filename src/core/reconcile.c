@@ -77,11 +77,12 @@ const char *action_name(enum action action)
 }
 
 /* clang-format off */
+/* Short names, so that a row stays one line. */
 #define NONE		ACTION_NONE
 #define START		ACTION_START
 #define SHUTDOWN	ACTION_SHUTDOWN
 #define DESTROY		ACTION_DESTROY
-#define CLEANUP		ACTION_CLEANUP
+#define CLEAN		ACTION_CLEANUP
 #define PAUSE		ACTION_PAUSE
 #define RESUME		ACTION_RESUME
 
@@ -93,7 +94,7 @@ static const struct {
 				   /* run	pause		down		hands_off	elsewhere */
 	[SITUATION_ABSENT]	  = { START,	NONE,		NONE,		NONE,		NONE,
 				      "nothing runs" },
-	[SITUATION_REMAINS]	  = { CLEANUP,	CLEANUP,	CLEANUP,	CLEANUP,	CLEANUP,
+	[SITUATION_REMAINS]	  = { CLEAN,	CLEAN,	CLEAN,	CLEAN,	CLEAN,
 				      "QEMU is gone and left things behind" },
 	[SITUATION_UNPROVEN]	  = { NONE,	NONE,		NONE,		NONE,		NONE,
 				      "the identity of a process is not proven" },
@@ -139,9 +140,11 @@ static enum action table_action(enum vm_wish wish, enum situation situation)
  */
 static enum action refine_paused(enum vm_wish wish, const struct facts *facts)
 {
-	if (wish == WISH_RUN && (facts->paused_by_us || facts->retry_due))
+	bool may_resume = facts->retry_due || (facts->paused_by_us && !facts->waiting);
+
+	if (wish == WISH_RUN && may_resume)
 		return RESUME;
-	if (wish_is_down(wish) && facts->paused_by_us && !facts->kill)
+	if (wish_is_down(wish) && facts->paused_by_us && !facts->waiting && !facts->kill)
 		return RESUME;
 	return table_action(wish, SITUATION_PAUSED);
 }
@@ -162,7 +165,7 @@ static enum action refine_absent(enum vm_wish wish, const struct facts *facts)
 		return NONE;
 	/* What does not run and is not to run gives the record back, so that others may have it. */
 	if (action == NONE && facts->claims_held)
-		return CLEANUP;
+		return CLEAN;
 	return action;
 }
 
@@ -209,6 +212,8 @@ static struct decision while_busy(enum vm_wish wish, const struct facts *facts)
 {
 	if (facts->busy == BUSY_STARTING && wish != WISH_RUN)
 		return (struct decision){ ACTION_GIVE_UP_START, "the wish changed while starting" };
+	if (facts->busy == BUSY_STOPPING && facts->situation == SITUATION_POWERED_OFF)
+		return (struct decision){ ACTION_DESTROY, "the guest has shut down as asked" };
 	if (facts->busy == BUSY_STOPPING && facts->kill && wish_is_down(wish))
 		return (struct decision){ ACTION_DESTROY, "ordered to be killed" };
 	if (facts->busy == BUSY_STOPPING && !wish_is_down(wish) && !facts->restart_due &&

@@ -48,7 +48,13 @@ enum action {
 const char *action_name(enum action action);
 
 /* What the keeper is in the middle of. */
-enum busy { BUSY_NOTHING, BUSY_STARTING, BUSY_STOPPING, BUSY_OTHER };
+enum busy {
+	BUSY_NOTHING,
+	BUSY_STARTING,
+	BUSY_STOPPING, /* the guest was asked to shut down */
+	BUSY_ENDING,   /* QEMU is being ended: there is no way back */
+	BUSY_OTHER,    /* a write, a pause, a cleanup: soon over */
+};
 
 struct facts {
 	enum situation situation;

@@ -89,7 +89,7 @@ static int need(const json_t *object, const char *key, json_type type, const cha
 
 int json_need_string(const json_t *object, const char *key, const char **ret, struct error *err)
 {
-	json_t *value;
+	json_t *value = NULL;
 	int r;
 
 	r = need(object, key, JSON_STRING, "a string", &value, err);
@@ -100,7 +100,7 @@ int json_need_string(const json_t *object, const char *key, const char **ret, st
 
 int json_need_int(const json_t *object, const char *key, int64_t *ret, struct error *err)
 {
-	json_t *value;
+	json_t *value = NULL;
 	int r;
 
 	r = need(object, key, JSON_INTEGER, "an integer", &value, err);

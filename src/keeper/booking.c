@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "keeper/booking.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/admission.h"
+#include "keeper/copy.h"
+#include "keeper/keeper.h"
+#include "model/config.h"
+#include "util/cleanup.h"
+#include "util/file.h"
+#include "util/log.h"
+#include "util/mem.h"
+#include "wire/json.h"
+
+/* Held for some file reads; who waits longer waits for a stopped keeper. */
+#define LOCK_WAIT (2 * USEC_PER_SEC)
+
+struct ledger {
+	int dir_fd, lock_fd;
+	uint64_t booked_mib;
+	unsigned char *uids_used; /* one byte for each of the configured uids */
+};
+
+static void ledger_done(struct ledger *ledger)
+{
+	cleanup_closep(&ledger->dir_fd);
+	cleanup_closep(&ledger->lock_fd);
+	free(ledger->uids_used);
+}
+
+static void booking_file(const char *token, char *name, size_t size)
+{
+	(void)snprintf(name, size, "%s.json", token);
+}
+
+/* Does the process that a booking names still live?  Errors count as yes: a booking too many
+ * refuses a start, one too few overcommits the host. */
+static bool holder_lives(const json_t *booking)
+{
+	struct process_id id, now;
+	int r;
+
+	id.pid = (pid_t)json_int_or(booking, "pid", 0);
+	id.start_time = (uint64_t)json_int_or(booking, "start_time", 0);
+	r = process_identify(id.pid, "", &now, NULL);
+	if (r < 0)
+		return r != -ESRCH && r != -ENOENT;
+	return now.start_time == id.start_time &&
+	       strcmp(now.boot_id, json_string_or(booking, "boot_id", "")) == 0;
+}
+
+static void count_booking(struct keeper *keeper, struct ledger *ledger, const char *name)
+{
+	json_auto_t *booking = NULL;
+	unsigned base = keeper->config->qemu_uid_base;
+	int64_t uid;
+
+	if (json_read_file(ledger->dir_fd, name, &booking, NULL) < 0)
+		return;
+	if (!holder_lives(booking)) {
+		(void)unlinkat(ledger->dir_fd, name, 0);
+		return;
+	}
+	ledger->booked_mib += (uint64_t)json_int_or(booking, "memory_mib", 0) +
+			      (uint64_t)json_int_or(booking, "overhead_mib", 0);
+	uid = json_int_or(booking, "uid", -1);
+	if (uid >= base && uid < base + keeper->config->qemu_uid_count)
+		ledger->uids_used[uid - base] = 1;
+}
+
+static int ledger_open(struct keeper *keeper, struct ledger *ledger, struct error *err)
+{
+	CLEANUP_FREE char *path = xasprintf("%s/bookings", keeper->config->host_dir);
+	struct dirent *entry;
+	DIR *dir;
+	int r;
+
+	r = file_make_dirs(AT_FDCWD, path, 0700, err);
+	if (r < 0)
+		return r;
+	ledger->dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (ledger->dir_fd < 0)
+		return error_set(err, -errno, "cannot open '%s': %m", path);
+	r = file_lock(ledger->dir_fd, "../lock", LOCK_WAIT, &ledger->lock_fd, err);
+	if (r < 0)
+		return error_prefix(err, r, "host-wide lock");
+	ledger->uids_used = xcalloc(keeper->config->qemu_uid_count, 1);
+	dir = fdopendir(fcntl(ledger->dir_fd, F_DUPFD_CLOEXEC, 3));
+	if (!dir)
+		return error_set(err, -errno, "cannot read '%s': %m", path);
+	while ((entry = readdir(dir)))
+		if (strstr(entry->d_name, ".json") && entry->d_name[0] != '.')
+			count_booking(keeper, ledger, entry->d_name);
+	(void)closedir(dir);
+	return 0;
+}
+
+static int pick_uid(struct keeper *keeper, const struct ledger *ledger, uid_t *ret_uid,
+		    struct error *err)
+{
+	for (unsigned i = 0; i < keeper->config->qemu_uid_count; i++) {
+		if (ledger->uids_used[i])
+			continue;
+		*ret_uid = keeper->config->qemu_uid_base + i;
+		return 0;
+	}
+	return error_try_again(err, "all %u user ids for QEMU are in use: raise qemu.uid_count",
+			       keeper->config->qemu_uid_count);
+}
+
+static int write_booking(struct keeper *keeper, int dir_fd, const char *token,
+			 const struct process_id *holder, uint64_t memory_mib, uid_t uid,
+			 struct error *err)
+{
+	char name[PROCESS_TOKEN_SIZE + 8];
+	json_auto_t *booking =
+		json_build(err, "{s:s, s:s, s:I, s:I, s:s, s:I, s:I, s:I}", "vm", keeper->name,
+			   "root", keeper->config->paths.root, "pid", (json_int_t)holder->pid,
+			   "start_time", (json_int_t)holder->start_time, "boot_id", holder->boot_id,
+			   "memory_mib", (json_int_t)memory_mib, "overhead_mib",
+			   (json_int_t)keeper->config->memory_overhead_mib, "uid", (json_int_t)uid);
+
+	if (!booking)
+		return -EINVAL;
+	booking_file(token, name, sizeof(name));
+	return json_write_file(dir_fd, name, booking, 0600, err);
+}
+
+/* MemAvailable of /proc/meminfo (proc(5)), in MiB. */
+static int available_mib(uint64_t *ret, struct error *err)
+{
+	CLEANUP_FREE char *text = NULL;
+	const char *line;
+	int r;
+
+	r = file_read(AT_FDCWD, "/proc/meminfo", 65536, &text, NULL, err);
+	if (r < 0)
+		return r;
+	line = strstr(text, "MemAvailable:");
+	if (!line)
+		return error_set(err, -ENODATA, "/proc/meminfo has no MemAvailable");
+	*ret = strtoull(line + strlen("MemAvailable:"), NULL, 10) / 1024;
+	return 0;
+}
+
+int booking_make(struct keeper *keeper, const char *token, uint64_t memory_mib, uid_t *ret_uid,
+		 struct error *err)
+{
+	CLEANUP(ledger_done) struct ledger ledger = { .dir_fd = -1, .lock_fd = -1 };
+	struct admission admission = { .need = memory_mib,
+				       .overhead = keeper->config->memory_overhead_mib,
+				       .limit = keeper->config->memory_limit_mib };
+	struct process_id self;
+	int r;
+
+	r = ledger_open(keeper, &ledger, err);
+	if (r < 0)
+		return r;
+	r = available_mib(&admission.available, err);
+	if (r < 0)
+		return r;
+	admission.booked = ledger.booked_mib;
+	r = admission_check(&admission, err);
+	if (r < 0)
+		return r;
+	r = pick_uid(keeper, &ledger, ret_uid, err);
+	if (r < 0)
+		return r;
+	r = process_identify(getpid(), "", &self, err);
+	if (r < 0)
+		return r;
+	return write_booking(keeper, ledger.dir_fd, token, &self, memory_mib, *ret_uid, err);
+}
+
+int booking_move(struct keeper *keeper, struct error *err)
+{
+	CLEANUP(ledger_done) struct ledger ledger = { .dir_fd = -1, .lock_fd = -1 };
+	const struct copy *copy = keeper->copy;
+	int r;
+
+	r = ledger_open(keeper, &ledger, err);
+	if (r < 0)
+		return r;
+	return write_booking(keeper, ledger.dir_fd, copy->id.token, &copy->id, copy->memory_mib,
+			     copy->uid, err);
+}
+
+void booking_remove(struct keeper *keeper, const char *token)
+{
+	CLEANUP_FREE char *path = xasprintf("%s/bookings/%s.json", keeper->config->host_dir, token);
+
+	if (unlink(path) < 0 && errno != ENOENT)
+		log_warning("cannot remove the memory booking '%s': %m; it ends with its process",
+			    path);
+}

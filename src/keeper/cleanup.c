@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a copy leaves on the host, and the one routine that removes it (fc-P17).  Each part may
+ * have been done before: it is run after every end, by whichever keeper comes to it. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/wish.h"
+#include "keeper/booking.h"
+#include "keeper/keeper.h"
+#include "keeper/monitor.h"
+#include "keeper/ownership.h"
+#include "keeper/report.h"
+#include "keeper/stop.h"
+#include "model/config.h"
+#include "net/net.h"
+#include "storage/storage.h"
+#include "util/checkpoint.h"
+#include "util/cleanup.h"
+#include "util/file.h"
+#include "util/log.h"
+#include "util/mem.h"
+#include "wire/json.h"
+
+struct cleanup {
+	sd_event_source *retry;
+};
+
+struct cleanup *cleanup_cancel(struct cleanup *cleanup)
+{
+	if (!cleanup)
+		return NULL;
+	sd_event_source_disable_unref(cleanup->retry);
+	free(cleanup);
+	return NULL;
+}
+
+static int remove_taps(struct keeper *keeper, struct error *err)
+{
+	const struct definition *def = keeper->want.definition;
+	char name[NET_NAME_SIZE];
+	int r;
+
+	for (size_t i = 0; i < def->n_nics; i++) {
+		net_tap_name(keeper->root_id, keeper->name, def->nics[i].name, name);
+		r = net_tap_remove(keeper->root_id, name, err);
+		if (r < 0)
+			return error_prefix(err, r, "tap '%s'", name);
+	}
+	return 0;
+}
+
+/* Claims of all volumes that are there, whatever the definition of now says of them. */
+static int release_claims(struct keeper *keeper, struct error *err)
+{
+	CLEANUP_FREE char *dir = xasprintf("%s/volumes", keeper->config->paths.lib);
+	struct volume_info *infos = NULL;
+	struct storage *storage = NULL;
+	size_t count = 0;
+	int r;
+
+	if (!keeper->ownership->exists)
+		return 0;
+	r = storage_open(dir, keeper->loop, &storage, err);
+	if (r < 0)
+		return r;
+	r = volume_list(storage, &infos, &count, err);
+	for (size_t i = 0; i < count; i++) {
+		if (r == 0 && strcmp(infos[i].vm, keeper->name) == 0 && infos[i].claimed_by &&
+		    strcmp(infos[i].claimed_by, keeper->config->node) == 0)
+			r = volume_release(storage, keeper->name, infos[i].name,
+					   keeper->ownership->record.epoch, keeper->config->node,
+					   err);
+		volume_info_done(&infos[i]);
+	}
+	free(infos);
+	storage_close(storage);
+	return r;
+}
+
+/* The names of the copy go last: as long as copy.json is there, this routine is run again. */
+static int remove_host_parts(struct keeper *keeper, struct error *err)
+{
+	static const char *const sockets[] = { "qmp.sock", "agent.sock", "serial.sock" };
+	json_auto_t *copy = NULL;
+	int r;
+
+	r = remove_taps(keeper, err);
+	if (r < 0)
+		return r;
+	checkpoint("keeper.cleanup.claims");
+	r = release_claims(keeper, err);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < ARRAY_SIZE(sockets); i++)
+		(void)unlinkat(keeper->run_fd, sockets[i], 0);
+	if (json_read_file(keeper->run_fd, "copy.json", &copy, NULL) == 0)
+		booking_remove(keeper, json_string_or(copy, "token", "none"));
+	checkpoint("keeper.cleanup.last");
+	if (unlinkat(keeper->run_fd, "copy.json", 0) < 0 && errno != ENOENT)
+		return error_set(err, -errno, "cannot remove copy.json: %m");
+	return 0;
+}
+
+static void finish(struct keeper *keeper)
+{
+	keeper->cleanup = cleanup_cancel(keeper->cleanup);
+	keeper->remains = false;
+	keeper_look(keeper);
+}
+
+static void on_released(struct keeper *keeper, int r, const struct error *err)
+{
+	/* A conflict is fine: then the record is somebody else's. */
+	if (r < 0)
+		log_info("release of the owner record: %s", err->text);
+	finish(keeper);
+}
+
+static void clean(struct keeper *keeper);
+
+static int on_retry(sd_event_source *source, uint64_t usec, void *ctx)
+{
+	clean(ctx);
+	return 0;
+}
+
+static void clean(struct keeper *keeper)
+{
+	struct error err = { 0 };
+	int r;
+
+	checkpoint("keeper.cleanup.begin");
+	r = remove_host_parts(keeper, &err);
+	if (r < 0) {
+		log_warning("cleaning up: %s; retrying", err.text);
+		keeper->cleanup->retry = sd_event_source_disable_unref(keeper->cleanup->retry);
+		(void)sd_event_add_time_relative(keeper->loop, &keeper->cleanup->retry,
+						 CLOCK_BOOTTIME, keeper->config->timers.cleanup / 6,
+						 0, on_retry, keeper);
+		return;
+	}
+	/* What is to be started again here keeps the record: the next write is a renew. */
+	if (keeper->want.wish == WISH_RUN || !ownership_held_here(keeper)) {
+		finish(keeper);
+		return;
+	}
+	checkpoint("keeper.cleanup.release");
+	if (ownership_release(keeper, on_released, &err) < 0) {
+		log_warning("release of the owner record: %s", err.text);
+		finish(keeper);
+	}
+}
+
+void cleanup_begin(struct keeper *keeper)
+{
+	keeper->cleanup = xcalloc(1, sizeof(*keeper->cleanup));
+	clean(keeper);
+}

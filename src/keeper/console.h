@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The serial console.  QEMU writes serial.log itself (it must outlive us) and serves one client;
+ * here any number of clients at console.sock share that one. The log is rotated without losing a
+ * byte that QEMU appends meanwhile. */
+#pragma once
+
+struct console;
+struct error;
+struct keeper;
+
+int console_open(struct keeper *keeper, struct console **ret_console, struct error *err);
+struct console *console_close(struct console *console);

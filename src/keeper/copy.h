@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One QEMU process.  copy.json in the run directory names it before it exists (token, no pid) and
+ * after (pid, start time), so that whatever dies in between, the next keeper finds it or proves
+ * that there is none. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "util/process.h"
+
+struct error;
+struct keeper;
+
+struct copy {
+	struct process_id id; /* id.pid is 0 until it was spawned */
+	int pidfd;	      /* -1 until then */
+	bool child;	      /* ours: the kernel will tell us its exit code */
+	bool ran;	      /* its vcpus were started */
+	bool paused;	      /* by `drover pause` */
+	bool powered_off;     /* the guest said so before the end */
+	bool panicked;
+	bool end_ordered; /* its end is wanted, not a failure */
+	uint64_t epoch, generation, restarts;
+	uint64_t started; /* wall clock, microseconds */
+	uint64_t memory_mib;
+	uid_t uid;
+	struct sd_event_source *exit_source;
+};
+
+/* "drover:ROOT:UUID:EPOCH" (DESIGN 2: identity of a process). */
+void copy_token(const struct keeper *keeper, const char *uuid, uint64_t epoch,
+		char token[PROCESS_TOKEN_SIZE]);
+
+/* Writes copy.json; the file is what the next keeper goes by. */
+int copy_save(const struct keeper *keeper, const struct copy *copy, struct error *err);
+
+/* At the start of a keeper: 1 the copy of the last keeper lives and is keeper->copy now; 0 there is
+ * none, keeper->remains tells whether there was; negative: it cannot be told (SITUATION_UNPROVEN).
+ */
+int copy_adopt(struct keeper *keeper, struct error *err);
+/* The same by searching /proc for a token of this root and uuid: run directories get lost. */
+int copy_search(struct keeper *keeper, const char *uuid, struct error *err);
+
+/* Watches the pidfd; when the process ends the keeper is told by copy_ended(). */
+int copy_watch(struct keeper *keeper, struct copy *copy, struct error *err);
+
+/* The process is gone, proven by pidfd: notes how it ended, drops keeper->copy. */
+void copy_ended(struct keeper *keeper);
+struct copy *copy_free(struct copy *copy);

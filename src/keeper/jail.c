@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "keeper/jail.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "util/cleanup.h"
+#include "util/error.h"
+
+static int open_readable(const char *what, const char *path, int *ret_fd, struct error *err)
+{
+	CLEANUP_FD int fd = -1;
+	struct stat st;
+
+	*ret_fd = -1;
+	if (!path)
+		return 0;
+	fd = open(path, O_PATH | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return error_set(err, -errno, "cannot open the %s '%s': %m", what, path);
+	if (!S_ISREG(st.st_mode))
+		return error_bad_data(err, "the %s '%s' is not a file", what, path);
+	if (!(st.st_mode & S_IROTH))
+		return error_set(err, -EACCES,
+				 "the %s '%s' (mode %04o) is not readable by QEMU's own user: "
+				 "chmod o+r '%s'",
+				 what, path, st.st_mode & 07777, path);
+	*ret_fd = TAKE_FD(fd);
+	return 0;
+}
+
+int jail_open(struct jail *jail, const char *kernel, const char *initrd, const char *firmware,
+	      struct error *err)
+{
+	int r;
+
+	jail->kernel_fd = jail->initrd_fd = jail->firmware_fd = -1;
+	r = open_readable("kernel", kernel, &jail->kernel_fd, err);
+	if (r == 0)
+		r = open_readable("initrd", initrd, &jail->initrd_fd, err);
+	if (r == 0)
+		r = open_readable("firmware", firmware, &jail->firmware_fd, err);
+	if (r < 0)
+		jail_done(jail);
+	return r;
+}
+
+void jail_done(struct jail *jail)
+{
+	cleanup_closep(&jail->kernel_fd);
+	cleanup_closep(&jail->initrd_fd);
+	cleanup_closep(&jail->firmware_fd);
+	jail->kernel_fd = jail->initrd_fd = jail->firmware_fd = -1;
+}
+
+static const struct {
+	const char *path;
+	unsigned major, minor; /* Documentation/admin-guide/devices.txt of Linux */
+} devices[] = {
+	{ "/dev/null", 1, 3 },	 { "/dev/zero", 1, 5 },	   { "/dev/full", 1, 7 },
+	{ "/dev/random", 1, 8 }, { "/dev/urandom", 1, 9 },
+};
+
+static int make_dev(const struct jail *jail, dev_t kvm, struct error *err)
+{
+	if (mount("dev", "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755,size=64k") < 0)
+		return error_set(err, -errno, "cannot mount a private /dev: %m");
+	for (size_t i = 0; i < ARRAY_SIZE(devices); i++)
+		if (mknod(devices[i].path, S_IFCHR | 0666,
+			  makedev(devices[i].major, devices[i].minor)) < 0 ||
+		    chmod(devices[i].path, 0666) < 0)
+			return error_set(err, -errno, "cannot make '%s': %m", devices[i].path);
+	if (symlink("/proc/self/fd", "/dev/fd") < 0)
+		return error_set(err, -errno, "cannot make '/dev/fd': %m");
+	/* QEMU runs without rights: this node is how it may use KVM where the host's is for root.
+	 */
+	if (kvm && (mknod("/dev/kvm", S_IFCHR | 0600, kvm) < 0 ||
+		    chown("/dev/kvm", jail->uid, jail->uid) < 0))
+		return error_set(err, -errno, "cannot make '/dev/kvm': %m");
+	return 0;
+}
+
+static int bind_file(int fd, const char *path, struct error *err)
+{
+	char source[64];
+	int target;
+
+	if (fd < 0)
+		return 0;
+	target = open(path, O_CREAT | O_EXCL | O_RDONLY | O_CLOEXEC, 0444);
+	if (target < 0)
+		return error_set(err, -errno, "cannot make '%s': %m", path);
+	(void)close(target);
+	(void)snprintf(source, sizeof(source), "/proc/self/fd/%d", fd);
+	if (mount(source, path, NULL, MS_BIND, NULL) < 0)
+		return error_set(err, -errno, "cannot bind '%s': %m", path);
+	return 0;
+}
+
+static int make_run(const struct jail *jail, struct error *err)
+{
+	int r;
+
+	if (mount("run", "/run", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755,size=64k") <
+	    0)
+		return error_set(err, -errno, "cannot mount a private /run: %m");
+	if (mkdir("/run/vm", 0755) < 0)
+		return error_set(err, -errno, "cannot make '/run/vm': %m");
+	r = bind_file(jail->kernel_fd, JAIL_KERNEL, err);
+	if (r == 0)
+		r = bind_file(jail->initrd_fd, JAIL_INITRD, err);
+	if (r == 0)
+		r = bind_file(jail->firmware_fd, JAIL_FIRMWARE, err);
+	return r;
+}
+
+int jail_enter(void *ctx, struct error *err)
+{
+	const struct jail *jail = ctx;
+	struct stat st = { 0 };
+	int r;
+
+	if (jail->kvm && stat("/dev/kvm", &st) < 0)
+		return error_set(err, -errno, "cannot find /dev/kvm: %m");
+	if (unshare(CLONE_NEWNS) < 0)
+		return error_set(err, -errno, "cannot make a mount namespace: %m");
+	/* Ours must not reach the host; the host's unmounts should still reach us. */
+	if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
+		return error_set(err, -errno, "cannot separate the mount namespace: %m");
+	r = make_dev(jail, jail->kvm ? st.st_rdev : 0, err);
+	if (r < 0)
+		return r;
+	return make_run(jail, err);
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What QEMU sees of the host's files: a mount namespace of its own with an own /dev (where /dev/kvm
+ * belongs to the VM's user, whatever the host's says) and an own /run with the guest's kernel,
+ * initrd and firmware, so that they may lie in directories that this user cannot enter. */
+#pragma once
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct error;
+
+#define JAIL_KERNEL "/run/vm/kernel"
+#define JAIL_INITRD "/run/vm/initrd"
+#define JAIL_FIRMWARE "/run/vm/firmware"
+
+struct jail {
+	uid_t uid;
+	bool kvm;
+	int kernel_fd, initrd_fd, firmware_fd; /* O_PATH; -1: none */
+};
+
+/* Opens the files (NULL: none) and checks that QEMU's user may read them. */
+int jail_open(struct jail *jail, const char *kernel, const char *initrd, const char *firmware,
+	      struct error *err);
+void jail_done(struct jail *jail);
+/* spawn_prepare_fn: `ctx` is the jail. */
+int jail_enter(void *ctx, struct error *err);

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One keeper carries one VM through its states.  Its heart is keeper_look(): gather the facts, ask
+ * core/reconcile what to do next, begin that; whatever ends or happens calls keeper_look() again.
+ *
+ *	link     what the agent says (wish, requests) and hears (state, writes of the record)
+ *	owner    the record that permits vcpus to run, and the one write of it that may be open
+ *	copy     the QEMU process: its identity, its pidfd, its end
+ *	monitor  QMP: run state, events, whether it answers
+ *	agent    the guest agent's port
+ *	console  serial console for any number of clients, rotation of its log
+ *	start    the job that goes from nothing to running vcpus
+ *	stop     the job that ends a copy; cleanup is the one routine that leaves nothing behind
+ *	report   the state in words: to the agent, to state.json, to the event log
+ */
+#pragma once
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "core/backoff.h"
+#include "core/reconcile.h"
+#include "model/definition.h"
+#include "model/records.h"
+#include "util/clock.h"
+#include "util/error.h"
+#include "util/process.h"
+
+struct agent;
+struct cleanup;
+struct config;
+struct console;
+struct copy;
+struct hardware;
+struct link;
+struct monitor;
+struct ownership;
+struct start;
+struct stop;
+
+/* What the agent has told us to want; `known` once it has. */
+struct want {
+	bool known;
+	enum vm_wish wish;
+	bool kill;
+	uint64_t restarts, retry;
+	uint64_t generation;
+	json_t *tree; /* the definition as written; owned, for comparison */
+	struct definition *definition;
+};
+
+/* What the world is told; kept in state.json, so that the next keeper goes on from it. */
+struct report {
+	enum vm_state state;
+	char reason[512];
+	uint64_t since;	   /* wall clock, microseconds */
+	json_t *last_exit; /* {"how": "power-off" | "panic" | "exit" | "signal" | "ended", "code",
+			    * "time"}; owned, may be NULL */
+};
+
+struct keeper {
+	const char *name; /* borrowed from the command line */
+	struct config *config;
+	sd_event *loop;
+	int run_fd; /* RUN/vms/NAME */
+	int log_fd; /* LOG/vms/NAME */
+	int lock_fd;
+	char root_id[33]; /* of this root: in tokens and tap names */
+	char boot_id[BOOT_ID_SIZE];
+	char life[9]; /* of this keeper, random: in `by` of owner records */
+
+	struct want want;
+	struct hardware *hardware; /* the record as last stored; NULL: never started */
+	struct report report;
+	bool settled;	   /* the reconcile function wants nothing more */
+	json_t *told;	   /* the last `state` event; owned */
+	char failure[512]; /* why the last start failed or QEMU died; "" when it did not */
+	struct backoff backoff;
+	uint64_t not_before; /* clock_now() of the next try; 0: at once */
+	uint64_t retry_done;
+	bool scanned; /* /proc was searched for a copy that no file tells of */
+
+	struct link *link;
+	struct ownership *ownership;
+	struct copy *copy; /* NULL: no process */
+	bool remains;	   /* something of a former copy may be on the host */
+	struct monitor *monitor;
+	struct agent *agent;
+	struct console *console;
+	struct start *start; /* at most one of start, stop and cleanup is under way */
+	struct stop *stop;
+	struct cleanup *cleanup;
+	bool resuming, pausing; /* one QMP request, no job of its own */
+	bool unproven;		/* a process that may be ours cannot be told apart */
+	bool dismissed;		/* by the agent: nothing is left to look after */
+
+	sd_event_source *look; /* deferred: many reasons to look, one look */
+	sd_event_source *backoff_timer;
+};
+
+/* Something may have changed: look, soon, once. */
+void keeper_look(struct keeper *keeper);
+
+/* A start failed or a copy ended although it should run: remember why, and when to try again. */
+void keeper_failed(struct keeper *keeper, uint64_t ran_usec, const char *why);
+
+void keeper_facts(const struct keeper *keeper, struct facts *ret);
+enum situation keeper_situation(const struct keeper *keeper);

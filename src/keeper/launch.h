@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What it takes to launch a QEMU: the planned hardware, opened volumes and taps, sockets and logs,
+ * a user id, a jail; and the launch itself. */
+#pragma once
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "keeper/jail.h"
+#include "model/definition.h"
+#include "net/net.h"
+#include "qemu/hardware.h"
+#include "storage/storage.h"
+#include "util/process.h"
+
+struct error;
+struct keeper;
+
+struct launch {
+	struct keeper *keeper;
+	struct hardware *hardware; /* as planned; the keeper takes it once the record is ours */
+	struct sections template_binding;
+	char *binary;
+	uint64_t epoch;
+	uid_t uid;
+	char token[PROCESS_TOKEN_SIZE];
+	struct volume_open volumes[DEFINITION_VOLUMES_MAX];
+	size_t n_volumes;
+	int taps[DEFINITION_NICS_MAX]; /* -1: none */
+	off_t log_offset;	       /* where this QEMU's words begin in qemu.log */
+};
+
+void launch_init(struct launch *launch, struct keeper *keeper);
+void launch_done(struct launch *launch);
+
+/* Asks the QEMU build and the accelerator probe (both cached), and plans the hardware. */
+int launch_plan(struct launch *launch, struct error *err);
+int launch_taps(struct launch *launch, struct error *err);
+/* On success keeper->copy is the new process, stopped before its first instruction. On failure
+ * there may be one as well (its copy.json could not be written): the caller ends it. */
+int launch_run(struct launch *launch, struct error *err);
+/* What QEMU wrote to stderr before it ended, as the error of the start. */
+void launch_last_words(const struct launch *launch, struct error *err);
+
+/* Is this name of a network bridged here, and to what?  By nic, drover.yaml, then prefix + name. */
+enum nic_mode launch_nic_mode(const struct keeper *keeper, const struct definition_nic *nic,
+			      char bridge[64]);

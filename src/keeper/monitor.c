@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "keeper/monitor.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "keeper/agent.h"
+#include "keeper/copy.h"
+#include "keeper/keeper.h"
+#include "keeper/report.h"
+#include "keeper/start.h"
+#include "model/config.h"
+#include "qmp/qmp.h"
+#include "util/cleanup.h"
+#include "util/log.h"
+#include "util/mem.h"
+#include "wire/json.h"
+#include "wire/sock.h"
+
+/* The id that src/qemu gives the guest agent's port and its chardev. */
+#define AGENT_PORT_ID "agent0"
+
+struct monitor {
+	struct keeper *keeper;
+	struct qmp *qmp;
+	char run_state[32];
+	bool answers, mute;
+	bool asking;		/* a query-status is open */
+	bool again;		/* and something happened since it was asked */
+	sd_event_source *timer; /* greeting deadline, then the next ping, or the next connection */
+};
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *ctx);
+
+static void set_timer(struct monitor *monitor, uint64_t usec)
+{
+	int r;
+
+	if (monitor->timer) {
+		r = sd_event_source_set_time_relative(monitor->timer, usec);
+		if (r >= 0)
+			r = sd_event_source_set_enabled(monitor->timer, SD_EVENT_ONESHOT);
+	} else {
+		r = sd_event_add_time_relative(monitor->keeper->loop, &monitor->timer,
+					       CLOCK_BOOTTIME, usec, 0, on_timer, monitor);
+	}
+	if (r < 0)
+		log_error("cannot set a timer: %s", strerror(-r));
+}
+
+static void set_mute(struct monitor *monitor, bool mute)
+{
+	if (monitor->mute == mute)
+		return;
+	monitor->mute = mute;
+	report_event(monitor->keeper, mute ? "monitor-mute" : "monitor-answers", NULL,
+		     mute ? "QEMU's monitor does not answer" : "QEMU's monitor answers again");
+	keeper_look(monitor->keeper);
+}
+
+static void on_status(void *ctx, int r, json_t *value, const struct error *err)
+{
+	struct monitor *monitor = ctx;
+	const char *status;
+
+	monitor->asking = false;
+	if (r == -ECONNRESET)
+		return; /* on_gone() comes */
+	if (r == -ETIMEDOUT) {
+		set_mute(monitor, true);
+		monitor_refresh(monitor); /* answered whenever QEMU goes on */
+		return;
+	}
+	set_timer(monitor, monitor->keeper->config->timers.qmp_ping);
+	set_mute(monitor, false);
+	status = json_string_or(value, "status", NULL);
+	if (!status) {
+		log_warning("query-status: %s", err ? err->text : "no status in the answer");
+		return;
+	}
+	if (strcmp(status, monitor->run_state) != 0) {
+		(void)snprintf(monitor->run_state, sizeof(monitor->run_state), "%s", status);
+		log_info("QEMU is %s", status);
+	}
+	if (monitor->again) {
+		monitor->again = false;
+		monitor_refresh(monitor);
+	}
+	keeper_look(monitor->keeper);
+}
+
+void monitor_refresh(struct monitor *monitor)
+{
+	struct error err = { 0 };
+
+	if (!monitor || !monitor->answers)
+		return;
+	if (monitor->asking) {
+		monitor->again = true;
+		return;
+	}
+	if (qmp_call(monitor->qmp, "query-status", NULL, monitor->keeper->config->timers.qmp,
+		     on_status, monitor, &err) < 0) {
+		log_warning("cannot ask QEMU: %s", err.text);
+		return;
+	}
+	monitor->asking = true;
+}
+
+/* Was the agent's port open before this keeper came? */
+static void on_chardevs(void *ctx, int r, json_t *value, const struct error *err)
+{
+	struct monitor *monitor = ctx;
+	json_t *chardev;
+	size_t i;
+
+	json_array_foreach(value, i, chardev) if (strcmp(json_string_or(chardev, "label", ""),
+							 AGENT_PORT_ID) == 0)
+		agent_port(monitor->keeper->agent, json_bool_or(chardev, "frontend-open", false));
+}
+
+static void on_ready(void *ctx, json_t *greeting)
+{
+	struct monitor *monitor = ctx;
+	struct error err = { 0 };
+
+	monitor->answers = true;
+	set_timer(monitor, monitor->keeper->config->timers.qmp_ping);
+	monitor_refresh(monitor);
+	if (qmp_call(monitor->qmp, "query-chardev", NULL, monitor->keeper->config->timers.qmp,
+		     on_chardevs, monitor, &err) < 0)
+		log_warning("cannot ask QEMU: %s", err.text);
+	if (monitor->keeper->start)
+		start_monitor_ready(monitor->keeper);
+}
+
+static void guest_shutdown(struct keeper *keeper, json_t *data)
+{
+	struct copy *copy = keeper->copy;
+	const char *reason = json_string_or(data, "reason", "");
+
+	/* Also sent when we or a signal end QEMU: only the guest's own doing counts here. */
+	if (!copy || !json_bool_or(data, "guest", false) || strcmp(reason, "guest-reset") == 0)
+		return;
+	copy->powered_off = strcmp(reason, "guest-panic") != 0;
+	report_event(keeper, "guest-powered-off", data, "the guest powered off (%s)", reason);
+}
+
+static void guest_panicked(struct keeper *keeper, json_t *data)
+{
+	if (keeper->copy)
+		keeper->copy->panicked = true;
+	report_event(keeper, "guest-panicked", data, "the guest's kernel panicked");
+}
+
+static void guest_reset(struct keeper *keeper, json_t *data)
+{
+	report_event(keeper, "guest-reset", data, "the guest was reset (%s)",
+		     json_string_or(data, "reason", "unknown reason"));
+}
+
+static void disk_error(struct keeper *keeper, json_t *data)
+{
+	report_event(keeper, "io-error", data, "%s on '%s' failed: %s; %s",
+		     json_string_or(data, "operation", "i/o"), json_string_or(data, "device", ""),
+		     json_string_or(data, "reason", "reason unknown"),
+		     json_string_or(data, "action", ""));
+}
+
+static void port_changed(struct keeper *keeper, json_t *data)
+{
+	if (strcmp(json_string_or(data, "id", ""), AGENT_PORT_ID) == 0)
+		agent_port(keeper->agent, json_bool_or(data, "open", false));
+}
+
+/* `refresh`: the run state may be another now. */
+static const struct {
+	const char *name;
+	void (*tell)(struct keeper *keeper, json_t *data);
+	bool refresh;
+} events[] = {
+	{ "STOP", NULL, true },
+	{ "RESUME", NULL, true },
+	{ "SHUTDOWN", guest_shutdown, true },
+	{ "RESET", guest_reset, true },
+	{ "SUSPEND", NULL, true },
+	{ "WAKEUP", NULL, true },
+	{ "GUEST_PANICKED", guest_panicked, true },
+	{ "BLOCK_IO_ERROR", disk_error, true },
+	{ "VSERPORT_CHANGE", port_changed, false },
+};
+
+static void on_event(void *ctx, const char *name, json_t *data, uint64_t usec)
+{
+	struct monitor *monitor = ctx;
+
+	log_debug("QEMU event %s", name);
+	for (size_t i = 0; i < ARRAY_SIZE(events); i++) {
+		if (strcmp(events[i].name, name) != 0)
+			continue;
+		if (events[i].tell)
+			events[i].tell(monitor->keeper, data);
+		if (events[i].refresh)
+			monitor_refresh(monitor);
+	}
+}
+
+/* QEMU closes its monitor when it ends, and a pidfd tells that better.  Else connect again. */
+static void on_gone(void *ctx, const struct error *why)
+{
+	struct monitor *monitor = ctx;
+
+	log_debug("the monitor is gone: %s", why->text);
+	monitor->qmp = qmp_close(monitor->qmp);
+	monitor->answers = monitor->asking = monitor->again = false;
+	set_timer(monitor, 100 * USEC_PER_MSEC);
+	keeper_look(monitor->keeper);
+}
+
+static const struct qmp_ops ops = { .ready = on_ready, .event = on_event, .gone = on_gone };
+
+static int connect_monitor(struct monitor *monitor, struct error *err)
+{
+	struct keeper *keeper = monitor->keeper;
+	int fd;
+
+	fd = sock_connect(keeper->run_fd, "qmp.sock", err);
+	if (fd < 0)
+		return fd;
+	return qmp_open(fd, keeper->loop, &ops, monitor, &monitor->qmp, err);
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *ctx)
+{
+	struct monitor *monitor = ctx;
+	struct error err = { 0 };
+
+	if (monitor->answers) {
+		monitor_refresh(monitor);
+		agent_ping(monitor->keeper->agent);
+		return 0;
+	}
+	/* No greeting in time: a stopped QEMU greets when it goes on, so the socket stays open. */
+	if (monitor->qmp) {
+		set_mute(monitor, true);
+		return 0;
+	}
+	if (connect_monitor(monitor, &err) < 0) {
+		set_mute(monitor, true);
+		set_timer(monitor, monitor->keeper->config->timers.qmp_ping);
+		return 0;
+	}
+	set_timer(monitor, monitor->keeper->config->timers.qmp_greeting);
+	return 0;
+}
+
+int monitor_open(struct keeper *keeper, struct error *err)
+{
+	struct monitor *monitor = xcalloc(1, sizeof(*monitor));
+	int r;
+
+	monitor->keeper = keeper;
+	r = connect_monitor(monitor, err);
+	if (r < 0) {
+		monitor_close(monitor);
+		return r;
+	}
+	set_timer(monitor, keeper->config->timers.qmp_greeting);
+	keeper->monitor = monitor;
+	return 0;
+}
+
+struct monitor *monitor_close(struct monitor *monitor)
+{
+	if (!monitor)
+		return NULL;
+	sd_event_source_disable_unref(monitor->timer);
+	qmp_close(monitor->qmp);
+	free(monitor);
+	return NULL;
+}
+
+bool monitor_answers(const struct monitor *monitor)
+{
+	return monitor && monitor->answers;
+}
+
+bool monitor_mute(const struct monitor *monitor)
+{
+	return monitor && monitor->mute;
+}
+
+const char *monitor_run_state(const struct monitor *monitor)
+{
+	return monitor && *monitor->run_state ? monitor->run_state : NULL;
+}
+
+struct qmp *monitor_qmp(struct monitor *monitor)
+{
+	return monitor && monitor->answers ? monitor->qmp : NULL;
+}
+
+int monitor_call(struct monitor *monitor, const char *command, json_t *args, peer_reply_fn reply,
+		 void *ctx, struct error *err)
+{
+	if (!monitor_answers(monitor))
+		return error_try_again(err, "there is no QEMU that answers");
+	return qmp_call(monitor->qmp, command, args, monitor->keeper->config->timers.qmp, reply,
+			ctx, err);
+}

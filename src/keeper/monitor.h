@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The monitor of the copy: connects, follows QEMU's run state, notices when it stops answering. */
+#pragma once
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "core/reconcile.h"
+#include "wire/peer.h"
+
+struct error;
+struct keeper;
+struct monitor;
+
+/* Begins to connect to the monitor of keeper->copy; keeper_look() follows when it answered, when it
+ * stays mute for timers.qmp, and at every change. */
+int monitor_open(struct keeper *keeper, struct error *err);
+struct monitor *monitor_close(struct monitor *monitor); /* NULL allowed */
+
+bool monitor_answers(const struct monitor *monitor);
+bool monitor_mute(const struct monitor *monitor);
+/* Run state as QEMU last said it, or NULL before the first answer. */
+const char *monitor_run_state(const struct monitor *monitor);
+struct qmp *monitor_qmp(struct monitor *monitor);
+
+int monitor_call(struct monitor *monitor, const char *command, json_t *args, peer_reply_fn reply,
+		 void *ctx, struct error *err);
+/* Asks for the run state anew; keeper_look() follows. */
+void monitor_refresh(struct monitor *monitor);

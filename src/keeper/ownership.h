@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The owner record as this keeper knows it, and the one write of it that may be open.  The agent
+ * carries the write; an answer that does not come is not an answer: the very same write is asked
+ * again until there is one (ownership protocol, sections 1 and 6). */
+#pragma once
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "model/records.h"
+
+struct error;
+struct hardware;
+struct keeper;
+
+struct ownership {
+	bool known; /* the agent told us the record, or that there is none */
+	bool exists;
+	struct owner record;
+	uint64_t version;
+	bool permitted; /* a write of this keeper's own was answered, and names this node (R1) */
+	unsigned sequence;
+	struct owner_write *write; /* open, or NULL */
+};
+
+struct ownership *ownership_new(void);
+struct ownership *ownership_free(struct ownership *ownership);
+
+/* What the agent read; ignored while a write of ours is open (its answer will tell). */
+int ownership_told(struct keeper *keeper, json_t *owner_or_null, struct error *err);
+
+/* `done`: 0 the record is ours by this very write; -ESTALE somebody else was first, the record as
+ * it is now is in keeper->ownership; other errors: the agent refused the write. */
+typedef void (*ownership_fn)(struct keeper *keeper, int r, const struct error *err);
+
+/* Claim or renew, storing `hardware` in the same transaction (may be NULL). */
+int ownership_acquire(struct keeper *keeper, const struct hardware *hardware, ownership_fn done,
+		      struct error *err);
+int ownership_release(struct keeper *keeper, ownership_fn done, struct error *err);
+
+/* The link to the agent is there (again): ask what is open. */
+void ownership_link_up(struct keeper *keeper);
+
+bool ownership_held_here(const struct keeper *keeper);
+bool ownership_held_elsewhere(const struct keeper *keeper);

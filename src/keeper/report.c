@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "keeper/report.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/ownership.h"
+#include "keeper/agent.h"
+#include "keeper/copy.h"
+#include "keeper/keeper.h"
+#include "keeper/launch.h"
+#include "keeper/link.h"
+#include "keeper/monitor.h"
+#include "keeper/ownership.h"
+#include "keeper/start.h"
+#include "keeper/stop.h"
+#include "model/config.h"
+#include "net/net.h"
+#include "qemu/hardware.h"
+#include "util/cleanup.h"
+#include "util/log.h"
+#include "util/mem.h"
+#include "wire/json.h"
+
+#define STATE_FILE "state.json"
+#define EVENTS_MAX (4 * 1024 * 1024)
+
+/* A moment of the keeper's clock as people's time. */
+static const char *moment_text(uint64_t moment, char buffer[CLOCK_TEXT_SIZE])
+{
+	uint64_t now = clock_now();
+
+	return clock_text(clock_wall() + (moment > now ? moment - now : 0), buffer);
+}
+
+static enum vm_state set_reason(char *reason, size_t size, enum vm_state state, const char *fmt,
+				...) __attribute__((format(printf, 4, 5)));
+
+static enum vm_state set_reason(char *reason, size_t size, enum vm_state state, const char *fmt,
+				...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	(void)vsnprintf(reason, size, fmt, args);
+	va_end(args);
+	return state;
+}
+
+/* Nothing runs: why not, and what would change that (I2). */
+static enum vm_state describe_absent(const struct keeper *keeper, char *reason, size_t size)
+{
+	char next[CLOCK_TEXT_SIZE];
+
+	switch (keeper->want.wish) {
+	case WISH_STOP:
+		return set_reason(reason, size, VM_OFF,
+				  "stopped by an administrator; 'drover start %s' runs it again",
+				  keeper->name);
+	case WISH_OFF:
+		return set_reason(reason, size, VM_OFF, "the definition says 'online: false'");
+	case WISH_NODE_STOPPED:
+		return set_reason(reason, size, VM_OFF,
+				  "the node is stopped; 'drover node ready' ends that");
+	case WISH_HANDS_OFF:
+		return set_reason(reason, size, VM_OFF,
+				  "hands off: the definition names no host, or its file is gone");
+	case WISH_ELSEWHERE:
+		return set_reason(reason, size, VM_OFF, "it belongs on node '%s'",
+				  keeper->want.definition->kvm_host);
+	case WISH_PAUSE:
+		return set_reason(reason, size, VM_OFF,
+				  "it ended while it was paused; 'drover resume %s' is too late, "
+				  "'drover start %s' runs it again",
+				  keeper->name, keeper->name);
+	default:
+		break;
+	}
+	if (ownership_held_elsewhere(keeper)) {
+		struct error why = { 0 };
+
+		(void)owner_check_here(&keeper->ownership->record, keeper->config->node, &why);
+		return set_reason(reason, size, VM_FAILED, "%s", why.text);
+	}
+	if (*keeper->failure)
+		return set_reason(reason, size, VM_FAILED,
+				  "%s; tried again at %s, 'drover start %s' tries now",
+				  keeper->failure, moment_text(keeper->not_before, next),
+				  keeper->name);
+	return set_reason(reason, size, VM_OFF, "about to start");
+}
+
+static enum vm_state describe_present(const struct keeper *keeper, char *reason, size_t size)
+{
+	switch (keeper_situation(keeper)) {
+	case SITUATION_RUNNING:
+		if (keeper->want.wish == WISH_ELSEWHERE)
+			return set_reason(reason, size, VM_RUNNING,
+					  "it belongs on node '%s', and runs here until it is "
+					  "stopped: moving it needs a cluster",
+					  keeper->want.definition->kvm_host);
+		return set_reason(reason, size, VM_RUNNING, "%s", "");
+	case SITUATION_PAUSED:
+		return set_reason(reason, size, VM_PAUSED,
+				  keeper->copy->paused
+					  ? "paused by 'drover pause'; 'drover resume %s' goes on"
+					  : "stopped at its monitor, not by drover; 'drover resume "
+					    "%s' goes on",
+				  keeper->name);
+	case SITUATION_SUSPENDED:
+		return set_reason(reason, size, VM_SUSPENDED, "the guest sleeps (ACPI S3)");
+	case SITUATION_POWERED_OFF:
+		return set_reason(reason, size, VM_STOPPING, "the guest has powered off");
+	case SITUATION_PANICKED:
+		return set_reason(reason, size, VM_PANICKED,
+				  "the guest's kernel panicked: see 'drover console %s --lines "
+				  "50'; 'drover restart %s' starts it anew",
+				  keeper->name, keeper->name);
+	case SITUATION_IO_ERROR:
+		return set_reason(reason, size, VM_IO_ERROR,
+				  "a disk failed: see 'drover events %s'; 'drover resume %s' tries "
+				  "again",
+				  keeper->name, keeper->name);
+	case SITUATION_INTERNAL_ERROR:
+		return set_reason(reason, size, VM_INTERNAL_ERROR,
+				  "KVM cannot run this guest: see 'drover logs %s --qemu'; "
+				  "'drover restart %s' starts it anew",
+				  keeper->name, keeper->name);
+	case SITUATION_MUTE:
+		return set_reason(reason, size, VM_UNRESPONSIVE,
+				  "QEMU (pid %d) lives, but its monitor does not answer; 'drover "
+				  "kill %s' ends it",
+				  (int)keeper->copy->id.pid, keeper->name);
+	default:
+		return set_reason(reason, size, VM_UNKNOWN, "waiting for QEMU's first answer");
+	}
+}
+
+static enum vm_state describe(const struct keeper *keeper, char *reason, size_t size)
+{
+	enum situation situation = keeper_situation(keeper);
+
+	if (situation == SITUATION_UNPROVEN)
+		return set_reason(reason, size, VM_UNKNOWN, "%s", keeper->failure);
+	if (keeper->start)
+		return set_reason(reason, size, VM_STARTING, "%s", start_step(keeper->start));
+	if (keeper->stop)
+		return set_reason(reason, size, VM_STOPPING, "%s", stop_step(keeper->stop));
+	if (keeper->cleanup || situation == SITUATION_REMAINS)
+		return set_reason(reason, size, VM_STOPPING, "cleaning up");
+	if (!keeper->copy && !keeper->want.known)
+		return set_reason(reason, size, VM_UNKNOWN, "waiting for the agent");
+	if (!keeper->copy)
+		return describe_absent(keeper, reason, size);
+	return describe_present(keeper, reason, size);
+}
+
+static json_t *volumes_json(const struct keeper *keeper)
+{
+	const struct definition *def = keeper->want.definition;
+	json_t *volumes = json_array();
+
+	for (size_t i = 0; def && i < def->n_volumes; i++)
+		json_array_append_new(volumes,
+				      json_pack("{s:s, s:I, s:s?}", "name", def->volumes[i].name,
+						"size_bytes", (json_int_t)def->volumes[i].size,
+						"path", def->volumes[i].path));
+	return volumes;
+}
+
+static json_t *nics_json(const struct keeper *keeper)
+{
+	const struct definition *def = keeper->want.definition;
+	char tap[NET_NAME_SIZE], bridge[64];
+	json_t *nics = json_array();
+
+	for (size_t i = 0; def && i < def->n_nics; i++) {
+		bool bridged = launch_nic_mode(keeper, &def->nics[i], bridge) == NIC_BRIDGE;
+
+		net_tap_name(keeper->root_id, keeper->name, def->nics[i].name, tap);
+		json_array_append_new(nics, json_pack("{s:s, s:s, s:s, s:s?, s:s?}", "name",
+						      def->nics[i].name, "network",
+						      def->nics[i].network, "mac", def->nics[i].mac,
+						      "bridge", bridged ? bridge : NULL, "tap",
+						      bridged ? tap : NULL));
+	}
+	return nics;
+}
+
+static void add_copy(const struct keeper *keeper, json_t *report)
+{
+	const struct copy *copy = keeper->copy;
+	char text[CLOCK_TEXT_SIZE];
+	uint64_t now = clock_wall();
+
+	json_object_set_new(report, "pid",
+			    copy && copy->id.pid ? json_integer(copy->id.pid) : json_null());
+	json_set_string(report, "started", copy ? clock_text(copy->started, text) : NULL);
+	json_object_set_new(
+		report, "uptime_s",
+		copy && now > copy->started
+			? json_integer((json_int_t)((now - copy->started) / USEC_PER_SEC))
+			: json_null());
+	json_set_string(report, "guest_agent", copy ? agent_state(keeper->agent) : NULL);
+	json_set_string(report, "pending",
+			copy && keeper->want.known && copy->generation != keeper->want.generation
+				? "restart"
+				: NULL);
+	json_object_set_new(report, "running_generation",
+			    copy ? json_integer((json_int_t)copy->generation) : json_null());
+}
+
+/* What the guest has, or would have. */
+static void add_hardware(const struct keeper *keeper, json_t *report)
+{
+	const struct hardware *hw = keeper->hardware;
+	const struct definition *def = keeper->want.definition;
+	bool live = hw && keeper->copy;
+
+	json_set_string(report, "accelerator", hw ? hw->accelerator : NULL);
+	json_set_string(report, "machine_type", hw ? hw->machine_type : NULL);
+	json_set_string(report, "qemu_version", hw ? hw->qemu_version : NULL);
+	json_set_string(report, "uuid", hw ? hw->uuid : NULL);
+	json_object_set_new(report, "memory_mib",
+			    live  ? json_integer((json_int_t)hw->memory_mib)
+			    : def ? json_integer((json_int_t)def->memory_mib)
+				  : json_null());
+	json_object_set_new(report, "cores",
+			    live  ? json_integer(hw->cores)
+			    : def ? json_integer(def->cores)
+				  : json_null());
+}
+
+json_t *report_json(const struct keeper *keeper)
+{
+	json_t *report = json_object();
+	char since[CLOCK_TEXT_SIZE];
+
+	json_set_string(report, "name", keeper->name);
+	json_set_string(report, "state", vm_state_name(keeper->report.state));
+	json_set_string(report, "reason", *keeper->report.reason ? keeper->report.reason : NULL);
+	json_set_string(report, "wish",
+			keeper->want.known ? vm_wish_name(keeper->want.wish) : NULL);
+	json_set_string(report, "since", clock_text(keeper->report.since, since));
+	json_object_set_new(report, "settled", json_boolean(keeper->settled));
+	json_object_set_new(report, "restarts",
+			    json_integer((json_int_t)(keeper->copy ? keeper->copy->restarts
+								   : keeper->want.restarts)));
+	json_object_set_new(report, "retry", json_integer((json_int_t)keeper->retry_done));
+	json_object_set_new(report, "generation",
+			    keeper->want.known ? json_integer((json_int_t)keeper->want.generation)
+					       : json_null());
+	json_object_set_new(report, "epoch",
+			    keeper->ownership->exists
+				    ? json_integer((json_int_t)keeper->ownership->record.epoch)
+				    : json_null());
+	json_object_set(report, "exit",
+			keeper->report.last_exit ? keeper->report.last_exit : json_null());
+	add_copy(keeper, report);
+	add_hardware(keeper, report);
+	json_object_set_new(report, "volumes", volumes_json(keeper));
+	json_object_set_new(report, "nics", nics_json(keeper));
+	return report;
+}
+
+void report_save(const struct keeper *keeper)
+{
+	struct error err = { 0 };
+	json_auto_t *value = json_pack(
+		"{s:i, s:s, s:s, s:I, s:O?, s:s, s:I, s:I}", "v", 1, "state",
+		vm_state_name(keeper->report.state), "reason", keeper->report.reason, "since_usec",
+		(json_int_t)keeper->report.since, "exit", keeper->report.last_exit, "failure",
+		keeper->failure, "failures", (json_int_t)keeper->backoff.failures, "retry_done",
+		(json_int_t)keeper->retry_done);
+
+	if (json_write_file(keeper->run_fd, STATE_FILE, value, 0600, &err) < 0)
+		log_warning("%s; the next keeper would not know", err.text);
+}
+
+void report_load(struct keeper *keeper)
+{
+	json_auto_t *value = NULL;
+	int state;
+
+	keeper->report.state = VM_UNKNOWN;
+	keeper->report.since = clock_wall();
+	if (json_read_file(keeper->run_fd, STATE_FILE, &value, NULL) < 0)
+		return;
+	state = vm_state_of(json_string_or(value, "state", ""));
+	if (state >= 0)
+		keeper->report.state = (enum vm_state)state;
+	(void)snprintf(keeper->report.reason, sizeof(keeper->report.reason), "%s",
+		       json_string_or(value, "reason", ""));
+	keeper->report.since =
+		(uint64_t)json_int_or(value, "since_usec", (int64_t)keeper->report.since);
+	if (json_is_object(json_object_get(value, "exit")))
+		keeper->report.last_exit = json_incref(json_object_get(value, "exit"));
+	(void)snprintf(keeper->failure, sizeof(keeper->failure), "%s",
+		       json_string_or(value, "failure", ""));
+	keeper->backoff.failures = (unsigned)json_int_or(value, "failures", 0);
+	keeper->retry_done = (uint64_t)json_int_or(value, "retry_done", 0);
+}
+
+void report_update(struct keeper *keeper, bool settled)
+{
+	char reason[sizeof(keeper->report.reason)] = "";
+	enum vm_state state = describe(keeper, reason, sizeof(reason));
+	bool changed = state != keeper->report.state;
+	json_auto_t *now = NULL;
+
+	/* The time that is left in a reason is no news. */
+	if (changed) {
+		keeper->report.since = clock_wall();
+		keeper->report.state = state;
+	}
+	memcpy(keeper->report.reason, reason, sizeof(reason));
+	keeper->settled = settled;
+	now = report_json(keeper);
+	json_object_del(now, "uptime_s");
+	if (keeper->told && json_equal(now, keeper->told))
+		return;
+	json_decref(keeper->told);
+	keeper->told = json_incref(now);
+	report_save(keeper);
+	if (changed)
+		report_event(keeper, "state", NULL, "%s%s%s", vm_state_name(state),
+			     *reason ? ": " : "", reason);
+	link_event(keeper->link, "state", now);
+}
+
+static void append_line(struct keeper *keeper, const json_t *entry)
+{
+	CLEANUP_FREE char *line = json_print(entry);
+	CLEANUP_FREE char *whole = xasprintf("%s\n", line);
+	struct stat st;
+	CLEANUP_FD int fd = openat(keeper->log_fd, "events.jsonl",
+				   O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+
+	/* The event log must never be the reason that anything else fails. */
+	if (fd < 0 || write(fd, whole, strlen(whole)) < 0)
+		return;
+	if (fstat(fd, &st) == 0 && st.st_size > EVENTS_MAX)
+		(void)renameat(keeper->log_fd, "events.jsonl", keeper->log_fd, "events.jsonl.1");
+}
+
+void report_event(struct keeper *keeper, const char *event, json_t *details, const char *fmt, ...)
+{
+	CLEANUP_FREE char *words = NULL;
+	char now[CLOCK_TEXT_SIZE];
+	json_auto_t *entry = json_object();
+	va_list args;
+
+	va_start(args, fmt);
+	if (vasprintf(&words, fmt, args) < 0)
+		words = NULL;
+	va_end(args);
+	if (words)
+		log_info("%s: %s", event, words);
+	json_set_string(entry, "time", clock_text(clock_wall(), now));
+	json_set_string(entry, "vm", keeper->name);
+	json_set_string(entry, "node", keeper->config->node);
+	json_set_string(entry, "event", event);
+	json_object_set_new(entry, "reason",
+			    json_text(words ? words : "", words ? strlen(words) : 0));
+	if (details)
+		json_object_set(entry, "details", details);
+	append_line(keeper, entry);
+	link_event(keeper->link, "event", entry);
+}

@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "keeper/start.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "keeper/booking.h"
+#include "keeper/copy.h"
+#include "keeper/keeper.h"
+#include "keeper/launch.h"
+#include "keeper/monitor.h"
+#include "keeper/ownership.h"
+#include "keeper/report.h"
+#include "keeper/stop.h"
+#include "model/config.h"
+#include "net/net.h"
+#include "qemu/hardware.h"
+#include "qmp/qmp.h"
+#include "storage/storage.h"
+#include "util/checkpoint.h"
+#include "util/cleanup.h"
+#include "util/log.h"
+#include "util/mem.h"
+
+struct start {
+	size_t step;
+	struct launch launch; /* what the steps gather, and the launch uses up */
+	struct storage *storage;
+	struct volume_job *volume_job;
+	struct hardware_check *check;
+	bool launched; /* there is a copy to end when this fails */
+};
+
+static void plan_hardware(struct keeper *keeper);
+static void own_record(struct keeper *keeper);
+static void book_memory(struct keeper *keeper);
+static void prepare_volumes(struct keeper *keeper);
+static void make_taps(struct keeper *keeper);
+static void launch_qemu(struct keeper *keeper);
+static void meet_monitor(struct keeper *keeper);
+static void verify_hardware(struct keeper *keeper);
+static void run_vcpus(struct keeper *keeper);
+
+/* Each ends with step_done() or step_failed(), at once or later. */
+static const struct {
+	const char *checkpoint; /* named so for the kill tests */
+	const char *what;
+	void (*begin)(struct keeper *keeper);
+} steps[] = {
+	{ "keeper.start.plan", "planning the hardware", plan_hardware },
+	{ "keeper.start.own", "waiting for the owner record", own_record },
+	{ "keeper.start.book", "booking memory", book_memory },
+	{ "keeper.start.volumes", "preparing volumes", prepare_volumes },
+	{ "keeper.start.taps", "making network interfaces", make_taps },
+	{ "keeper.start.launch", "starting QEMU", launch_qemu },
+	{ "keeper.start.meet", "waiting for QEMU's monitor", meet_monitor },
+	{ "keeper.start.verify", "comparing QEMU with the hardware record", verify_hardware },
+	{ "keeper.start.run", "starting the vcpus", run_vcpus },
+};
+
+static void begin_step(struct keeper *keeper)
+{
+	struct start *start = keeper->start;
+
+	log_debug("start: %s", steps[start->step].what);
+	checkpoint(steps[start->step].checkpoint);
+	steps[start->step].begin(keeper);
+}
+
+static void step_done(struct keeper *keeper)
+{
+	struct start *start = keeper->start;
+
+	if (++start->step < ARRAY_SIZE(steps)) {
+		begin_step(keeper);
+		return;
+	}
+	checkpoint("keeper.start.done");
+	keeper->start = start_cancel(start);
+	keeper->failure[0] = '\0';
+	report_event(keeper, "started", NULL, "QEMU runs as pid %d", (int)keeper->copy->id.pid);
+	keeper_look(keeper);
+}
+
+static void step_failed(struct keeper *keeper, const struct error *err)
+{
+	struct start *start = keeper->start;
+	bool launched = start->launched;
+
+	report_event(keeper, "start-failed", NULL, "%s: %s", steps[start->step].what, err->text);
+	keeper_failed(keeper, 0, err->text);
+	keeper->start = start_cancel(start);
+	keeper->remains = true;
+	if (launched && keeper->copy) {
+		keeper->copy->end_ordered = true;
+		stop_destroy(keeper, "its start failed");
+	}
+	keeper_look(keeper);
+}
+
+struct start *start_cancel(struct start *start)
+{
+	if (!start)
+		return NULL;
+	hardware_verify_cancel(start->check);
+	volume_cancel(start->volume_job);
+	storage_close(start->storage);
+	launch_done(&start->launch);
+	free(start);
+	return NULL;
+}
+
+const char *start_step(const struct start *start)
+{
+	return steps[start->step].what;
+}
+
+void start_begin(struct keeper *keeper)
+{
+	keeper->start = xcalloc(1, sizeof(*keeper->start));
+	launch_init(&keeper->start->launch, keeper);
+	begin_step(keeper);
+}
+
+/* The first start of a keeper's life proves that no copy runs of which no file tells: a run
+ * directory may have been lost (claim: "no process with this VM's uuid here"). */
+static int search_once(struct keeper *keeper, struct error *err)
+{
+	int r;
+
+	if (keeper->scanned || !keeper->hardware)
+		return 0;
+	r = copy_search(keeper, keeper->hardware->uuid, err);
+	if (r < 0)
+		return r;
+	keeper->scanned = true;
+	return r;
+}
+
+static void plan_hardware(struct keeper *keeper)
+{
+	struct error err = { 0 };
+	int r;
+
+	r = search_once(keeper, &err);
+	if (r > 0) { /* it runs already: adopted */
+		keeper->start = start_cancel(keeper->start);
+		if (monitor_open(keeper, &err) < 0)
+			log_warning("%s", err.text);
+		keeper_look(keeper);
+		return;
+	}
+	if (r == 0)
+		r = launch_plan(&keeper->start->launch, &err);
+	if (r < 0)
+		step_failed(keeper, &err);
+	else
+		step_done(keeper);
+}
+
+static void on_owned(struct keeper *keeper, int r, const struct error *err)
+{
+	struct start *start = keeper->start;
+
+	/* Overtaken by a new wish: the record stays with us, cleanup gives it back. */
+	if (!start) {
+		keeper_look(keeper);
+		return;
+	}
+	if (r < 0) {
+		step_failed(keeper, err);
+		return;
+	}
+	keeper->remains = true;
+	hardware_free(keeper->hardware);
+	keeper->hardware = TAKE_PTR(start->launch.hardware);
+	step_done(keeper);
+}
+
+static void own_record(struct keeper *keeper)
+{
+	struct error err = { 0 };
+
+	if (ownership_acquire(keeper, keeper->start->launch.hardware, on_owned, &err) < 0)
+		step_failed(keeper, &err);
+}
+
+static void book_memory(struct keeper *keeper)
+{
+	struct launch *launch = &keeper->start->launch;
+	struct error err = { 0 };
+
+	launch->epoch = keeper->ownership->record.epoch;
+	copy_token(keeper, keeper->hardware->uuid, launch->epoch, launch->token);
+	if (booking_make(keeper, launch->token, keeper->hardware->memory_mib, &launch->uid, &err) <
+	    0)
+		step_failed(keeper, &err);
+	else
+		step_done(keeper);
+}
+
+static void prepare_next_volume(struct keeper *keeper);
+
+static void on_volume(void *ctx, int r, struct volume_open *open, const char *note,
+		      const struct error *err)
+{
+	struct keeper *keeper = ctx;
+	struct start *start = keeper->start;
+	struct error why = { 0 };
+
+	start->volume_job = NULL;
+	if (r < 0) {
+		why = *err;
+		error_prefix(&why, r, "volume '%s'",
+			     keeper->want.definition->volumes[start->launch.n_volumes].name);
+		step_failed(keeper, &why);
+		return;
+	}
+	if (note)
+		report_event(keeper, "volume", NULL, "%s", note);
+	start->launch.volumes[start->launch.n_volumes++] = *open;
+	*open = (struct volume_open){ 0 };
+	prepare_next_volume(keeper);
+}
+
+static void prepare_next_volume(struct keeper *keeper)
+{
+	struct start *start = keeper->start;
+	const struct definition *def = keeper->want.definition;
+	const struct definition_volume *volume;
+	struct volume_want want;
+	struct error err = { 0 };
+
+	if (start->launch.n_volumes == def->n_volumes) {
+		step_done(keeper);
+		return;
+	}
+	volume = &def->volumes[start->launch.n_volumes];
+	want = (struct volume_want){ .vm = keeper->name,
+				     .name = volume->name,
+				     .size = volume->size,
+				     .format = (enum volume_format)volume->format,
+				     .source = volume->source,
+				     .overlay = volume->overlay,
+				     .read_only = volume->read_only,
+				     .path = volume->path };
+	if (volume_prepare(start->storage, &want, start->launch.epoch, keeper->config->node,
+			   keeper->config->timers.volume, on_volume, keeper, &start->volume_job,
+			   &err) < 0)
+		step_failed(keeper, &err);
+}
+
+static void prepare_volumes(struct keeper *keeper)
+{
+	CLEANUP_FREE char *dir = xasprintf("%s/volumes", keeper->config->paths.lib);
+	struct error err = { 0 };
+
+	if (storage_open(dir, keeper->loop, &keeper->start->storage, &err) < 0)
+		step_failed(keeper, &err);
+	else
+		prepare_next_volume(keeper);
+}
+
+static void make_taps(struct keeper *keeper)
+{
+	struct error err = { 0 };
+
+	if (launch_taps(&keeper->start->launch, &err) < 0)
+		step_failed(keeper, &err);
+	else
+		step_done(keeper);
+}
+
+static void launch_qemu(struct keeper *keeper)
+{
+	struct start *start = keeper->start;
+	struct error err = { 0 };
+	int r;
+
+	r = launch_run(&start->launch, &err);
+	start->launched = keeper->copy != NULL;
+	if (r < 0) {
+		step_failed(keeper, &err);
+		return;
+	}
+	checkpoint("keeper.start.launched");
+	step_done(keeper);
+}
+
+static void meet_monitor(struct keeper *keeper)
+{
+	struct error err = { 0 };
+
+	if (monitor_open(keeper, &err) < 0)
+		step_failed(keeper, &err);
+}
+
+void start_monitor_ready(struct keeper *keeper)
+{
+	if (steps[keeper->start->step].begin == meet_monitor)
+		step_done(keeper);
+}
+
+/* QEMU says on stderr why it ends; its monitor only closes. */
+void start_copy_ended(struct keeper *keeper)
+{
+	struct error err = { 0 };
+
+	launch_last_words(&keeper->start->launch, &err);
+	keeper->start->launched = false;
+	step_failed(keeper, &err);
+}
+
+static void on_verified(void *ctx, int r, const struct error *err)
+{
+	struct keeper *keeper = ctx;
+
+	keeper->start->check = NULL;
+	if (r < 0)
+		step_failed(keeper, err);
+	else
+		step_done(keeper);
+}
+
+static void verify_hardware(struct keeper *keeper)
+{
+	struct start *start = keeper->start;
+	struct error err = { 0 };
+
+	if (hardware_verify(monitor_qmp(keeper->monitor), keeper->hardware,
+			    keeper->config->timers.qmp, on_verified, keeper, &start->check,
+			    &err) < 0)
+		step_failed(keeper, &err);
+}
+
+static void on_running(void *ctx, int r, json_t *value, const struct error *err)
+{
+	struct keeper *keeper = ctx;
+
+	if (!keeper->start)
+		return;
+	if (r < 0)
+		step_failed(keeper, err);
+	else
+		step_done(keeper);
+}
+
+static void run_vcpus(struct keeper *keeper)
+{
+	struct error err = { 0 };
+	int r = 0;
+
+	/* R1: vcpus run only after an answered write of this keeper's own. */
+	if (!keeper->ownership->permitted)
+		r = error_try_again(&err, "the owner record is not ours any more");
+	keeper->copy->ran = true;
+	if (r == 0)
+		r = copy_save(keeper, keeper->copy, &err);
+	if (r == 0)
+		r = monitor_call(keeper->monitor, "cont", NULL, on_running, keeper, &err);
+	if (r < 0)
+		step_failed(keeper, &err);
+}
