@@ -233,14 +233,15 @@ static int check_range(const struct key_reader *reader, const struct key_place *
 		       const struct key *key, const json_t *value, int64_t number,
 		       struct error *err)
 {
+	bool time = key->type == KEY_DURATION;
 	char quoted[KEY_QUOTE_SIZE];
 
 	if (number < key->min)
-		return wrong_value(reader, place, key, err, "%s is too small",
-				   key_quote(value, quoted));
+		return wrong_value(reader, place, key, err, "%s is too %s",
+				   key_quote(value, quoted), time ? "short" : "small");
 	if (number > key->max)
-		return wrong_value(reader, place, key, err, "%s is too large",
-				   key_quote(value, quoted));
+		return wrong_value(reader, place, key, err, "%s is too %s",
+				   key_quote(value, quoted), time ? "long" : "large");
 	return 0;
 }
 
@@ -285,11 +286,12 @@ static int read_bool(const struct key_reader *reader, const struct key_place *pl
 	};
 	char quoted[KEY_QUOTE_SIZE];
 
-	if (json_is_string(value))
-		for (size_t i = 0; i < ARRAY_SIZE(words); i++)
-			if (strcasecmp(json_string_value(value), words[i].text) == 0)
-				return key_wrong(reader, place, err, "%s is text; write %s",
-						 key_quote(value, quoted), words[i].right);
+	for (size_t i = 0; json_is_string(value) && i < ARRAY_SIZE(words); i++)
+		if (strcasecmp(json_string_value(value), words[i].text) == 0)
+			return key_wrong(reader, place, err,
+					 "%s is text, neither true nor false; write %s without "
+					 "quotes",
+					 key_quote(value, quoted), words[i].right);
 	if (!json_is_boolean(value))
 		return wrong_value(reader, place, key, err, "%s is neither true nor false",
 				   key_quote(value, quoted));
@@ -309,6 +311,21 @@ static bool text_matches(const char *pattern, const char *text)
 	return r == 0;
 }
 
+/* YAML made a number or a boolean of what may well be meant as text: `environment: 24.11`. */
+static int unquoted_text(const struct key_reader *reader, const struct key_place *place,
+			 const struct key *key, const json_t *value, struct error *err)
+{
+	const char *what = json_is_number(value) ? "a number" : "a boolean";
+	char quoted[KEY_QUOTE_SIZE];
+
+	if (key->type == KEY_PATH ||
+	    (key->pattern && !text_matches(key->pattern, key_quote(value, quoted))))
+		return wrong_value(reader, place, key, err, "%s is %s, not text",
+				   key_quote(value, quoted), what);
+	return key_wrong(reader, place, err, "%s is %s, not text; put it in quotes",
+			 key_quote(value, quoted), what);
+}
+
 /* Text without control characters: it ends up in logs, on command lines and in QEMU's files. */
 static int check_text(const struct key_reader *reader, const struct key_place *place,
 		      const struct key *key, const json_t *value, struct error *err)
@@ -318,6 +335,8 @@ static int check_text(const struct key_reader *reader, const struct key_place *p
 	size_t max = key->max > 0 ? (size_t)key->max : TEXT_MAX;
 	char quoted[KEY_QUOTE_SIZE];
 
+	if (json_is_number(value) || json_is_boolean(value))
+		return unquoted_text(reader, place, key, value, err);
 	if (!json_is_string(value))
 		return wrong_value(reader, place, key, err, "%s is not text",
 				   key_quote(value, quoted));
@@ -344,7 +363,7 @@ static int read_text(const struct key_reader *reader, const struct key_place *pl
 	if (r < 0)
 		return r;
 	if (key->pattern && !text_matches(key->pattern, json_string_value(value)))
-		return wrong_value(reader, place, key, err, "%s is not possible here",
+		return wrong_value(reader, place, key, err, "%s is not valid",
 				   key_quote(value, quoted));
 	store_text(key, target, json_string_value(value));
 	return 0;
@@ -379,8 +398,10 @@ static int read_size(const struct key_reader *reader, const struct key_place *pl
 	} else if (json_is_string(value) && key_parse_size(json_string_value(value), &bytes)) {
 		number = bytes > INT64_MAX ? INT64_MAX : (int64_t)bytes;
 	} else {
-		return wrong_value(reader, place, key, err, "%s is not a size",
-				   key_quote(value, quoted));
+		return wrong_value(reader, place, key, err, "%s %s", key_quote(value, quoted),
+				   json_is_string(value) && text_is_number(json_string_value(value))
+					   ? "is text without a unit"
+					   : "is not a size");
 	}
 	r = check_range(reader, place, key, value, number, err);
 	if (r < 0)
@@ -500,8 +521,10 @@ static int read_value(const struct key_reader *reader, const struct key_place *p
 		if (key->nullable)
 			return 0;
 		key_right(key, &right);
-		return key_wrong(reader, place, err, "has no value; %s, or leave out the key",
-				 right.text);
+		return key_wrong(reader, place, err, "there is no value; %s%s", right.text,
+				 key->absent && strcmp(key->absent, "required") == 0
+					 ? ""
+					 : ", or leave out the key");
 	}
 	r = read_typed(reader, place, key, value, target, err);
 	if (r < 0 || !key->read)
