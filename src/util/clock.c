@@ -121,14 +121,16 @@ int clock_parse(const char *text, uint64_t *ret_wall_usec)
 	    take_number(&text, 2, &tm.tm_sec) < 0 || take_fraction(&text, &fraction) < 0 ||
 	    take_offset(&text, &offset) < 0 || *text != '\0')
 		return -EINVAL;
-	if (tm.tm_hour > 23 || tm.tm_min > 59 || tm.tm_sec > 60 || tm.tm_year < 1970)
+	if (tm.tm_hour > 23 || tm.tm_min > 59 || tm.tm_sec > 60 || tm.tm_year < 1970 ||
+	    tm.tm_mon < 1 || tm.tm_mon > 12)
 		return -EINVAL;
 	tm.tm_year -= 1900;
 	tm.tm_mon -= 1;
 	wanted = tm;
 	seconds = timegm(&tm);
-	/* timegm() makes March of 30 February; such a day is an error here. */
-	if (tm.tm_mday != wanted.tm_mday && wanted.tm_sec < 60)
+	/* timegm() makes March of 30 February; such a day is an error here.  (A leap second does
+	 * end in the next day.) */
+	if ((tm.tm_mday != wanted.tm_mday || tm.tm_mon != wanted.tm_mon) && wanted.tm_sec < 60)
 		return -EINVAL;
 	if (seconds - offset < 0)
 		return -EINVAL;

@@ -167,7 +167,7 @@ static void on_source_gone(void *ctx)
 /* on_end() ends this way: the source goes, and on_source_gone() frees the tool. */
 static void tool_release(struct tool *tool)
 {
-	sd_event_source *source = tool->exit_source;
+	sd_event_source *source = sd_event_source_ref(tool->exit_source);
 
 	(void)sd_event_source_set_floating(source, false);
 	(void)sd_event_source_disable_unref(source);
@@ -272,6 +272,7 @@ int tool_start(sd_event *loop, const struct spawn *what, uint64_t timeout_usec, 
 	}
 	(void)sd_event_source_set_destroy_callback(tool->exit_source, on_source_gone);
 	(void)sd_event_source_set_floating(tool->exit_source, true);
+	(void)sd_event_source_unref(tool->exit_source); /* the loop has its own reference now */
 	if (ret_tool)
 		*ret_tool = tool;
 	return 0;
