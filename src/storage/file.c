@@ -385,7 +385,7 @@ static int step_open(struct volume_job *job, struct error *err)
 }
 
 static int (*const steps[])(struct volume_job *job, struct error *err) = {
-	step_look, step_make, step_grow, step_publish, step_claim, step_open,
+	step_look, step_make, step_grow, step_publish, step_open, step_claim,
 };
 
 static void job_advance(struct volume_job *job)

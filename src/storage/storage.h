@@ -54,13 +54,13 @@ void volume_info_done(struct volume_info *info);
 int storage_open(const char *dir, sd_event *loop, struct storage **ret_storage, struct error *err);
 struct storage *storage_close(struct storage *storage);
 
-/* Makes it (if absent: beside, fsync, rename), grows it (if smaller), writes the claim {vm, epoch,
- * node} beside it, opens the chain.  Refused: a claim of a higher epoch, a chain deeper than
- * VOLUME_LAYERS_MAX, a header that names files outside of the chain that was asked for (a guest
- * can write its own qcow2 header into a raw disk: the format comes from the definition, never from
- * looking).  Asynchronous, since copying an image takes time; the answer carries open descriptors,
- * which the callee owns (TAKE them, or volume_open_done).
- * Smaller than what is there: kept as it is, `note` says so; NULL: nothing to say.
+/* Makes it (if absent: beside, fsync, rename), grows it (if smaller), opens the chain, writes the
+ * claim {vm, epoch, node} beside it.  A failure leaves no claim.  Refused: a claim of a higher
+ * epoch, a chain deeper than VOLUME_LAYERS_MAX, a header that names files outside of the chain that
+ * was asked for (a guest can write its own qcow2 header into a raw disk: the format comes from the
+ * definition, never from looking).  Asynchronous, since copying an image takes time; the answer
+ * carries open descriptors, which the callee owns (TAKE them, or volume_open_done). Smaller than
+ * what is there: kept as it is, `note` says so; NULL: nothing to say.
  *
  * `reply` comes exactly once, from the loop, never from inside this call; the job is gone then.  A
  * negative result: what is asked for makes no sense, nothing was begun and `reply` will not come.
