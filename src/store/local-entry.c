@@ -259,7 +259,7 @@ static int counter_read(struct local_db *db, uint64_t *ret, struct error *err)
 
 static int write_apply(struct local *local, struct write_request *write, struct error *err)
 {
-	uint64_t counter;
+	uint64_t counter = 0;
 	int r;
 
 	r = counter_read(&local->db, &counter, err);

@@ -75,10 +75,9 @@ static bool owner_lives(struct local *local, const char *id)
 static int row_put(struct local *local, const char *id, uint64_t timeout_usec, struct error *err)
 {
 	sqlite3_stmt *statement = local_db_statement(&local->db, LOCAL_SESSION_PUT);
-	char boot[BOOT_ID_SIZE];
 
 	(void)sqlite3_bind_text(statement, 1, id, -1, SQLITE_STATIC);
-	(void)sqlite3_bind_text(statement, 2, clock_boot_id(boot), -1, SQLITE_TRANSIENT);
+	(void)sqlite3_bind_text(statement, 2, local->boot, -1, SQLITE_TRANSIENT);
 	(void)sqlite3_bind_int64(statement, 3, (int64_t)timeout_usec);
 	return local_db_run(&local->db, LOCAL_SESSION_PUT, err);
 }
@@ -87,13 +86,12 @@ static int row_put(struct local *local, const char *id, uint64_t timeout_usec, s
 static int row_check(struct local *local, const char *id, struct error *err)
 {
 	sqlite3_stmt *statement = local_db_statement(&local->db, LOCAL_SESSION_GET);
-	char boot[BOOT_ID_SIZE];
 	int rc, r;
 
 	(void)sqlite3_bind_text(statement, 1, id, -1, SQLITE_TRANSIENT);
 	rc = sqlite3_step(statement);
 	if (rc == SQLITE_ROW &&
-	    strcmp((const char *)sqlite3_column_text(statement, 0), clock_boot_id(boot)) == 0)
+	    strcmp((const char *)sqlite3_column_text(statement, 0), local->boot) == 0)
 		r = 0;
 	else if (rc == SQLITE_ROW || rc == SQLITE_DONE)
 		r = error_set(err, -ENOTCONN,
@@ -301,7 +299,6 @@ static void foreign_row(struct local *local, sqlite3_stmt *row, uint64_t now)
 {
 	const char *id = (const char *)sqlite3_column_text(row, 0);
 	const char *boot = (const char *)sqlite3_column_text(row, 1);
-	char this_boot[BOOT_ID_SIZE];
 	struct local_foreign *foreign;
 
 	if (!id || !boot || !id_valid(id))
@@ -311,7 +308,7 @@ static void foreign_row(struct local *local, sqlite3_stmt *row, uint64_t now)
 	foreign = foreign_find(local, id);
 	foreign->seen = true;
 	foreign->timeout_usec = (uint64_t)sqlite3_column_int64(row, 2);
-	if (strcmp(boot, clock_boot_id(this_boot)) != 0)
+	if (strcmp(boot, local->boot) != 0)
 		foreign->timeout_usec = 0; /* no process lives longer than its kernel */
 	if (owner_lives(local, id))
 		foreign->end = 0;
@@ -439,6 +436,7 @@ int local_session_start(struct local *local, struct error *err)
 	if (r < 0)
 		return error_set(err, r, "cannot make timers for the store '%s': %m",
 				 local->db.path);
+	(void)clock_boot_id(local->boot);
 	orphans_clear(local);
 	return 0;
 }

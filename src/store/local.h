@@ -13,6 +13,7 @@
 #include <sqlite3.h>
 
 #include "store/ops.h"
+#include "util/clock.h"
 #include "util/error.h"
 
 #define LOCAL_ID_SIZE 33
@@ -77,6 +78,7 @@ struct local {
 	uint64_t retry_usec;
 
 	int dir_fd; /* STORE.DB.sessions */
+	char boot[BOOT_ID_SIZE];
 	struct local_session session;
 	struct local_foreign *foreign;
 	sd_event_source *scan; /* timer: look at the foreign sessions again */
