@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The index of commands: what there is, what each takes and what it is for. */
+#include "cli/cli.h"
+
+#include <string.h>
+
+#include "util/cleanup.h"
+
+#define ANY_NUMBER SIZE_MAX
+
+/* clang-format off */
+static const struct command commands[] = {
+	{ "apply", "FILE|DIR|-", 1, 1, false, OPTION_WAITING | OPTION_DRY_RUN, run_apply,
+	  "store definitions and wait until their VMs have settled",
+	  "A directory means its *.yaml and *.yml in order of their names; - reads standard input.\n"
+	  "All of it is stored or nothing.  What changed goes to standard output, notes and reasons\n"
+	  "of failure to standard error." },
+	{ "ls", "", 0, 0, false, 0, run_ls,
+	  "list all VMs", NULL },
+	{ "status", "VM", 1, 1, false, 0, run_status,
+	  "show one VM",
+	  "Exit codes: 0 running, 1 in any other known state, 69 no such VM, 75 cannot be told." },
+	{ "explain", "VM", 1, 1, false, 0, run_explain,
+	  "say why a VM is in its state and what comes next", NULL },
+	{ "start", "VM", 1, 1, false, OPTION_WAITING, run_order,
+	  "run a VM; takes back an earlier stop, kill or pause", NULL },
+	{ "stop", "VM", 1, 1, false, OPTION_WAITING, run_order,
+	  "shut a VM down, by force if it does not; it stays off until `start`", NULL },
+	{ "restart", "VM", 1, 1, false, OPTION_WAITING, run_order,
+	  "stop a VM and start it with its current definition", NULL },
+	{ "kill", "VM", 1, 1, false, OPTION_WAITING, run_order,
+	  "end a VM at once; it stays off until `start`", NULL },
+	{ "pause", "VM", 1, 1, false, OPTION_WAITING, run_order,
+	  "stop the processors of a VM, keep its memory", NULL },
+	{ "resume", "VM", 1, 1, false, OPTION_WAITING, run_order,
+	  "let a paused VM go on, or try again after a disk error", NULL },
+	{ "ensure", "[VM]", 0, 1, false, OPTION_WAITING, run_order,
+	  "bring one VM, or all, to what is wished for, now",
+	  "Forgets the waiting time after failures." },
+	{ "rm", "VM", 1, 1, false, OPTION_VOLUME | OPTION_TIMEOUT, run_rm,
+	  "forget a VM that is off; its volumes stay",
+	  "With --volume NAME the VM stays and that volume, with its data, is removed.  A VM that\n"
+	  "was removed before still names the volumes that it left." },
+	{ "exec", "VM -- COMMAND [ARGS]", 2, ANY_NUMBER, true, OPTION_STDIN | OPTION_TIMEOUT, run_exec,
+	  "run a command in the guest, through its guest agent",
+	  "Prints the command's output when it has ended and exits with its code: 128 + N when\n"
+	  "signal N ended it, 125 when it could not be run.  Its standard input is empty unless\n"
+	  "--stdin is given.  Options of drover come before COMMAND." },
+	{ "console", "VM", 1, 1, false, OPTION_LINES, run_console,
+	  "attach to the serial console; Ctrl-] ends",
+	  "With --lines N the last N lines of its log are printed instead.  After the end of\n"
+	  "standard input, output is still shown until the console closes." },
+	{ "monitor", "VM [LINE]", 1, ANY_NUMBER, true, OPTION_TIMEOUT, run_monitor,
+	  "say a line to QEMU's human monitor, or read lines until Ctrl-D", NULL },
+	{ "qmp", "VM COMMAND [JSON]", 2, 3, false, OPTION_TIMEOUT, run_qmp,
+	  "run a QMP command", "JSON is the object of its arguments.  The answer is JSON." },
+	{ "guest", "VM COMMAND [JSON]", 2, 3, false, OPTION_TIMEOUT, run_guest,
+	  "run a guest agent command", "JSON is the object of its arguments.  The answer is JSON." },
+	{ "hardware", "VM", 1, 1, false, 0, run_hardware,
+	  "print the hardware that the guest sees, as JSON", NULL },
+	{ "volume ls", "[VM]", 0, 1, false, 0, run_volume_ls,
+	  "list volumes, those without a VM too", NULL },
+	{ "events", "[VM]", 0, 1, false, OPTION_LINES | OPTION_FOLLOW, run_events,
+	  "show what happened to a VM, or to all",
+	  "With --follow and --format json each event is one line." },
+	{ "logs", "[VM]", 0, 1, false, OPTION_LOGS | OPTION_LINES, run_logs,
+	  "show the end of a log: the agent's, or of a VM its keeper's", NULL },
+	{ "config", "", 0, 0, false, 0, run_config,
+	  "show the configuration in force and where each value comes from", NULL },
+	{ "node status", "", 0, 0, false, 0, run_node_status,
+	  "show this node", NULL },
+	{ "node ready", "", 0, 0, false, 0, run_node_ready,
+	  "let this node run VMs again after `shutdown-all`", NULL },
+	{ "shutdown-all", "", 0, 0, false, OPTION_WAITING | OPTION_YES, run_shutdown_all,
+	  "stop all VMs of this node until `node ready`",
+	  "Lists them and asks for a literal `yes`; without a terminal it needs --yes." },
+	{ "version", "", 0, 0, false, 0, run_version,
+	  "show the versions of this program, of the agent and of QEMU", NULL },
+	{ "help", "[COMMAND]", 0, 2, false, 0, run_help,
+	  "show this help, or that of a command", NULL },
+};
+/* clang-format on */
+
+const struct command *commands_all(size_t *ret_count)
+{
+	*ret_count = ARRAY_SIZE(commands);
+	return commands;
+}
+
+static bool is_two_words(const char *name, const char *first, const char *second)
+{
+	size_t length = strlen(first);
+
+	return strncmp(name, first, length) == 0 && name[length] == ' ' &&
+	       strcmp(name + length + 1, second) == 0;
+}
+
+/* `drover node` alone means its first row. */
+const struct command *command_find(const char *const *words, size_t count, size_t *ret_used)
+{
+	const struct command *family = NULL;
+	size_t length = count > 0 ? strlen(words[0]) : 0;
+
+	for (size_t i = 0; count > 0 && i < ARRAY_SIZE(commands); i++) {
+		*ret_used = 1;
+		if (strcmp(commands[i].name, words[0]) == 0)
+			return &commands[i];
+		*ret_used = 2;
+		if (count > 1 && is_two_words(commands[i].name, words[0], words[1]))
+			return &commands[i];
+		if (!family && length > 0 && strncmp(commands[i].name, words[0], length) == 0 &&
+		    commands[i].name[length] == ' ')
+			family = &commands[i];
+	}
+	*ret_used = 1;
+	return family;
+}

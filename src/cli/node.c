@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* drover node, config and version: what the agent says of itself. */
+#include <string.h>
+
+#include "cli/agent.h"
+#include "cli/cli.h"
+#include "cli/print.h"
+#include "cli/table.h"
+#include "util/cleanup.h"
+#include "util/error.h"
+#include "util/mem.h"
+#include "wire/json.h"
+
+static void print_memory(const json_t *memory)
+{
+	char total[QUANTITY_SIZE], available[QUANTITY_SIZE], booked[QUANTITY_SIZE];
+	CLEANUP_FREE char *line = xasprintf(
+		"%s, %s available, %s booked", print_mib(json_object_get(memory, "total"), total),
+		print_mib(json_object_get(memory, "available"), available),
+		print_mib(json_object_get(memory, "booked"), booked));
+
+	print_field("memory", line);
+}
+
+static void print_qemu(const json_t *list)
+{
+	json_t *qemu;
+	size_t i;
+
+	json_array_foreach(list, i, qemu)
+	{
+		CLEANUP_FREE char *line =
+			xasprintf("%s (%s, package %s)", json_string_or(qemu, "version", "?"),
+				  json_string_or(qemu, "binary", "?"),
+				  json_string_or(qemu, "package", "unknown"));
+
+		print_field(i == 0 ? "QEMU" : "", line);
+	}
+}
+
+static void print_counts(const json_t *states)
+{
+	CLEANUP(text_done) struct text line = { 0 };
+	const char *state;
+	json_t *count;
+
+	json_object_foreach((json_t *)states, state, count) if (json_integer_value(count) > 0)
+		text_addf(&line, "%s%lld %s", line.length ? ", " : "",
+			  (long long)json_integer_value(count), state);
+	print_field("VMs", line.length ? line.text : "none");
+}
+
+/* Load is a number, or the kernel's three. */
+static void print_load(const json_t *load)
+{
+	CLEANUP(text_done) struct text line = { 0 };
+	char buffer[QUANTITY_SIZE];
+	json_t *number;
+	size_t i;
+
+	if (json_is_string(load) || !json_is_array(load)) {
+		print_field("load", json_is_string(load) ? json_string_value(load)
+							 : print_number(load, buffer));
+		return;
+	}
+	json_array_foreach(load, i, number)
+		text_addf(&line, "%s%s", i ? " " : "", print_number(number, buffer));
+	print_field("load", line.text);
+}
+
+static void print_node(const json_t *node)
+{
+	const json_t *accelerator = json_object_get(node, "accelerator");
+	const char *why = json_string_or(accelerator, "why", "");
+	CLEANUP_FREE char *accel = xasprintf("%s%s%s", json_string_or(accelerator, "name", "-"),
+					     *why ? ": " : "", why);
+	CLEANUP_FREE char *store = xasprintf("%s, %s", json_string_or(node, "store", "-"),
+					     json_string_or(node, "store_state", "-"));
+	char buffer[QUANTITY_SIZE];
+
+	printf("%s\n", json_string_or(node, "name", "?"));
+	print_field("mode", json_string_or(node, "mode", NULL));
+	print_counts(json_object_get(node, "vms"));
+	print_memory(json_object_get(node, "memory_mib"));
+	print_field("processors", print_number(json_object_get(node, "cpus"), buffer));
+	print_load(json_object_get(node, "load"));
+	print_field("accelerator", accel);
+	print_field("store", store);
+	print_qemu(json_object_get(node, "qemu"));
+	print_field("boot id", json_string_or(node, "boot_id", NULL));
+}
+
+int run_node_status(struct cli *cli, struct error *err)
+{
+	json_auto_t *node = NULL;
+	int r;
+
+	r = agent_ask_vm(cli, "node", NULL, &node, err);
+	if (r < 0)
+		return r;
+	if (cli->options.json)
+		print_json(node);
+	else
+		print_node(node);
+	return 0;
+}
+
+int run_node_ready(struct cli *cli, struct error *err)
+{
+	json_auto_t *node = NULL;
+	int r;
+
+	r = agent_ask_vm(cli, "node-ready", NULL, &node, err);
+	if (r < 0)
+		return r;
+	if (cli->options.json)
+		print_json(node);
+	else
+		printf("%s: %s\n", json_string_or(node, "name", "?"),
+		       json_string_or(node, "mode", "?"));
+	return 0;
+}
+
+int run_config(struct cli *cli, struct error *err)
+{
+	static const char *const headers[] = { "KEY", "VALUE", "SOURCE", NULL };
+	CLEANUP(table_done) struct table table = { 0 };
+	json_auto_t *answer = NULL;
+	const char *key;
+	json_t *entry;
+	int r;
+
+	r = agent_ask_vm(cli, "config", NULL, &answer, err);
+	if (r < 0)
+		return r;
+	if (cli->options.json) {
+		print_json(answer);
+		return 0;
+	}
+	table_init(&table, headers, NULL);
+	json_object_foreach(answer, key, entry)
+	{
+		const json_t *value = json_object_get(entry, "value");
+		CLEANUP_FREE char *text = json_is_string(value) ? xstrdup(json_string_value(value))
+					  : value && !json_is_null(value) ? json_print(value)
+									  : NULL;
+
+		table_add(&table, key);
+		table_add(&table, text);
+		table_add(&table, json_string_or(entry, "source", NULL));
+	}
+	table_print(&table, cli);
+	return 0;
+}
+
+/* Our own version is said even when no agent answers. */
+int run_version(struct cli *cli, struct error *err)
+{
+	json_auto_t *answer = NULL;
+	int r;
+
+	if (!cli->options.json)
+		printf("drover %s\n", DROVER_VERSION);
+	r = agent_ask_vm(cli, "version", NULL, &answer, err);
+	if (r < 0)
+		return r;
+	if (cli->options.json) {
+		json_set_string(answer, "cli", DROVER_VERSION);
+		print_json(answer);
+		return 0;
+	}
+	printf("droverd %s on %s\n", json_string_or(answer, "version", "?"),
+	       json_string_or(answer, "node", "?"));
+	print_field("store", json_string_or(answer, "store", NULL));
+	print_qemu(json_object_get(answer, "qemu"));
+	return 0;
+}
