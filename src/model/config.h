@@ -34,38 +34,37 @@ struct config {
 	char *cpu_model;			/* defaults.cpu_model: qemu64 */
 	uint64_t memory_limit_mib;    /* memory.limit_mib: 0 = no limit (fc: vm-max-total-memory) */
 	uint64_t memory_overhead_mib; /* memory.overhead_mib: 512 (fc: vm-expected-overhead) */
-	char *host_dir;	 /* host_dir: /run/drover-host: what all agents of one machine share (memory
-			  * bookings, uids) */
-	char *log_level; /* log.level: info */
-	bool log_to_file;	 /* log.file: true = LOG/droverd.log and per-VM keeper.log */
-	uint64_t serial_log_max; /* log.serial_max_bytes: 16 MiB, then rotated, 2 kept */
-	char *bridge_prefix;	 /* network.bridge_prefix: "br" */
-	json_t *networks;	 /* networks: {NAME: {bridge: ..., mode: bridge|user|none}} */
+	char *host_dir;		      /* host_dir: /run/drover-host: what all agents of one
+				       * machine share (bookings, uids) */
+	char *log_level;	      /* log.level: info */
+	bool log_to_file;	      /* log.file: true = LOG/droverd.log and per-VM keeper.log */
+	uint64_t serial_log_max;      /* log.serial_max_bytes: 16 MiB, then rotated, 2 kept */
+	char *bridge_prefix;	      /* network.bridge_prefix: "br" */
+	json_t *networks;	      /* networks: {NAME: {bridge: ..., mode: bridge|user|none}} */
 
 	/* Every timer of the house, microseconds; in the file timers.NAME as "30s", "500ms" */
 	struct timers {
-		uint64_t graceful_stop; /* 60s: guest asked to shut down -> ended by force */
-		uint64_t kill;	   /* 15s: QMP quit -> SIGKILL after a third each of quit, TERM */
-		uint64_t qmp;	   /* 10s: a monitor that does not answer this long is mute */
-		uint64_t qmp_ping; /* 5s: how often a quiet monitor is asked */
-		uint64_t qmp_greeting;	/* 10s: exec -> greeting */
-		uint64_t guest_agent;	/* 5s: default for one guest agent command */
-		uint64_t probe;		/* 2s: accelerator probe */
-		uint64_t volume;	/* 1h: preparing one volume */
-		uint64_t store_retry;	/* 200ms: unanswered write is asked again */
-		uint64_t backoff_first; /* 1s: QEMU died or a start failed -> first new try */
-		uint64_t backoff_max;	/* 5min */
-		uint64_t
-			backoff_forget; /* 10min of running: the next death starts from the first */
-		uint64_t session;	/* 6s: store session time-out (protocol 7.1) */
-		uint64_t keeper_silent; /* 2s: agent kills a keeper that does not answer pings */
-		uint64_t keeper_ping;	/* 1s */
-		uint64_t cleanup;	/* 30s: remains on the host -> gone */
-		uint64_t command;	/* 5min: a waiting command without --timeout */
-		uint64_t settle_files;	/* 100ms: quiet time after a change in etc/drover/vms */
+		uint64_t graceful_stop;	 /* 60s: guest asked to shut down -> ended by force */
+		uint64_t kill;		 /* 15s: quit -> TERM -> SIGKILL, a third each */
+		uint64_t qmp;		 /* 10s: no answer from the monitor for this long: mute */
+		uint64_t qmp_ping;	 /* 5s: how often a quiet monitor is asked */
+		uint64_t qmp_greeting;	 /* 10s: exec -> greeting */
+		uint64_t guest_agent;	 /* 5s: default for one guest agent command */
+		uint64_t probe;		 /* 2s: accelerator probe */
+		uint64_t volume;	 /* 1h: preparing one volume */
+		uint64_t store_retry;	 /* 200ms: unanswered write is asked again */
+		uint64_t backoff_first;	 /* 1s: QEMU died or a start failed -> first new try */
+		uint64_t backoff_max;	 /* 5min */
+		uint64_t backoff_forget; /* 10min of running: a death starts from the first */
+		uint64_t session;	 /* 6s: store session time-out (protocol 7.1) */
+		uint64_t keeper_silent;	 /* 2s: agent kills a keeper that does not answer pings */
+		uint64_t keeper_ping;	 /* 1s */
+		uint64_t cleanup;	 /* 30s: remains on the host -> gone */
+		uint64_t command;	 /* 5min: a waiting command without --timeout */
+		uint64_t settle_files;	 /* 100ms: quiet time after a change of vms/ */
 	} timers;
-	json_t *sources; /* {"timers.qmp": "file /etc/drover/drover.yaml:12", ...}; absent: default
-			  */
+	/* {"timers.qmp": "/etc/drover/drover.yaml:12", "node": "host name"}; absent: default */
+	json_t *sources;
 };
 
 int config_load(const char *root, struct config **ret_config, struct error *err);

@@ -84,13 +84,16 @@ const struct key definition_volume_keys[] = {
 	  .choices = nic_modes, .absent = "`bridge`; for network `user`: `user`", \
 	  .meaning = "Plugged into a bridge, QEMU's own NAT (user), or no cable (none)." }, \
 	{ .name = "model", .type = KEY_CHOICE, .store = STORE_TEXT, .offset = NIC_AT(model), \
-	  .choices = nic_models, .fallback = "virtio-net-pci", .meaning = "Card that the guest sees." }
+	  .choices = nic_models, .fallback = "virtio-net-pci", \
+	  .meaning = "Card that the guest sees." }
 
 const struct key definition_nic_keys[] = {
 	{ .name = "network", .type = KEY_TEXT, .store = STORE_TEXT, .offset = NIC_AT(network),
-	  .pattern = NETWORK_PATTERN, .example = "srv", .absent = "`user` with `mode: user`, else required",
+	  .pattern = NETWORK_PATTERN, .example = "srv",
+	  .absent = "`user` with `mode: user`, else required",
 	  .right = "the name of a network, at most 31 letters, digits, '_', '.' and '-'",
-	  .meaning = "Name of the network. `user` is QEMU's own NAT, which needs nothing on the host." },
+	  .meaning = "Name of the network. `user` is QEMU's own NAT, which needs nothing "
+		     "on the host." },
 	NIC_COMMON,
 	{ 0 },
 };
@@ -116,7 +119,8 @@ const struct key definition_interface_keys[] = {
 
 const struct key definition_parameter_keys[] = {
 	{ .name = "id", .type = KEY_INTEGER, .store = STORE_I64, .offset = AT(id),
-	  .min = 0, .max = 2147483647, .example = "12345", .meaning = "Number of the VM in an inventory." },
+	  .min = 0, .max = 2147483647, .example = "12345",
+	  .meaning = "Number of the VM in an inventory." },
 	{ .name = "resource_group", .type = KEY_TEXT, .max = 128, .example = "test",
 	  .meaning = "Tenant." },
 	{ .name = "online", .type = KEY_BOOL, .store = STORE_BOOL, .offset = AT(online),
@@ -130,7 +134,8 @@ const struct key definition_parameter_keys[] = {
 	  .meaning = "`physical` is refused: inventories hold such machines too." },
 	{ .name = "disk", .type = KEY_INTEGER, .unit = "GiB", .min = 1, .max = 65536,
 	  .example = "5", .absent = "no disk",
-	  .meaning = "Size of the volume `root`, which is made when `volumes` has none of that name." },
+	  .meaning = "Size of the volume `root`, which is made when `volumes` has none "
+		     "of that name." },
 	{ .name = "memory", .type = KEY_INTEGER, .unit = "MiB", .min = 16, .max = 16777216,
 	  .store = STORE_U64, .offset = AT(memory_mib), .fallback = "512", .example = "512",
 	  .meaning = "Memory of the guest." },
@@ -188,7 +193,8 @@ const struct key definition_parameter_keys[] = {
 	  .offset = AT(vga), .fallback = "std", .meaning = "Graphics card." },
 	{ .name = "on_panic", .type = KEY_CHOICE, .choices = panic_policies, .store = STORE_INDEX,
 	  .offset = AT(on_panic), .fallback = "report",
-	  .meaning = "After a panic of the guest's kernel: keep it for a look, start it anew, or end it." },
+	  .meaning = "After a panic of the guest's kernel: keep it for a look, start it "
+		     "anew, or end it." },
 	{ .name = "graceful_timeout", .type = KEY_DURATION, .store = STORE_U64,
 	  .offset = AT(graceful_usec), .min = USEC, .max = 86400 * USEC, .example = "30s",
 	  .absent = "`timers.graceful_stop` of the node",
@@ -198,7 +204,8 @@ const struct key definition_parameter_keys[] = {
 	  .meaning = "What a node that lost the cluster does with the VM." },
 	{ .name = "memory_backend", .type = KEY_CHOICE, .choices = memory_backends,
 	  .store = STORE_BOOL, .offset = AT(memory_private), .fallback = "shared",
-	  .meaning = "`shared` lets QEMU be replaced under the running guest; `private` may use huge "
+	  .meaning = "`shared` lets QEMU be replaced under the running guest; `private` "
+		     "may use huge "
 		     "pages where shared memory gets none." },
 	{ .name = "environment_class", .type = KEY_TEXT, .max = 64, .example = "NixOS",
 	  .read = definition_read_environment_class,
@@ -226,7 +233,8 @@ const struct key definition_parameter_keys[] = {
 	{ .name = "ceph_id", .type = KEY_TEXT, .max = 128, .later = true, .example = "admin",
 	  .meaning = "Ceph user, set by fc.qemu." },
 	{ .name = "binary_generation", .type = KEY_INTEGER, .min = 0, .max = 2147483647,
-	  .later = true, .example = "3", .meaning = "Generation of the host's QEMU, set by fc.qemu." },
+	  .later = true, .example = "3",
+	  .meaning = "Generation of the host's QEMU, set by fc.qemu." },
 	{ .name = "name", .type = KEY_ANY, .later = true, .meaning = "For the guest." },
 	{ .name = "location", .type = KEY_ANY, .later = true, .meaning = "For the guest." },
 	{ .name = "production", .type = KEY_ANY, .later = true, .meaning = "For the guest." },
@@ -234,8 +242,10 @@ const struct key definition_parameter_keys[] = {
 	{ .name = "timezone", .type = KEY_ANY, .later = true, .meaning = "For the guest." },
 	{ .name = "profile", .type = KEY_ANY, .later = true, .meaning = "For the guest." },
 	{ .name = "reverses", .type = KEY_ANY, .later = true, .meaning = "For the guest." },
-	{ .name = "service_description", .type = KEY_ANY, .later = true, .meaning = "For the guest." },
-	{ .name = "resource_group_parent", .type = KEY_ANY, .later = true, .meaning = "For the guest." },
+	{ .name = "service_description", .type = KEY_ANY, .later = true,
+	  .meaning = "For the guest." },
+	{ .name = "resource_group_parent", .type = KEY_ANY, .later = true,
+	  .meaning = "For the guest." },
 	{ .name = "directory_password", .type = KEY_ANY, .later = true,
 	  .meaning = "For the guest. Never printed." },
 	{ .name = "directory_ring", .type = KEY_ANY, .later = true, .meaning = "For the guest." },
@@ -247,7 +257,8 @@ const struct key definition_keys[] = {
 	  .pattern = NAME_PATTERN, .example = "web01", .absent = "required",
 	  .right = "1 to 63 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",
 	  .meaning = "Name of the VM." },
-	{ .name = "parameters", .type = KEY_MAP, .nullable = true, .inner = definition_parameter_keys,
+	{ .name = "parameters", .type = KEY_MAP, .nullable = true,
+	  .inner = definition_parameter_keys,
 	  .example = "{memory: 512}", .meaning = "Everything else, see below." },
 	{ .name = "consul-generation", .type = KEY_INTEGER, .min = 0, .max = INT64_MAX,
 	  .example = "42", .meaning = "Kept; Drover counts generations itself." },

@@ -27,102 +27,6 @@ const struct key *key_find(const struct key *keys, const char *name)
 	return NULL;
 }
 
-/* RFC 6901. */
-static void place_pointer(const struct key_place *place, struct text *pointer)
-{
-	if (!place->up)
-		return;
-	place_pointer(place->up, pointer);
-	if (!place->name) {
-		text_addf(pointer, "/%zu", place->index);
-		return;
-	}
-	text_add(pointer, "/", 1);
-	for (const char *c = place->name; *c; c++) {
-		if (*c == '~' || *c == '/')
-			text_add(pointer, *c == '~' ? "~0" : "~1", 2);
-		else
-			text_add(pointer, c, 1);
-	}
-}
-
-static bool name_is_plain(const char *name)
-{
-	size_t length = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-				     "0123456789_-");
-
-	return length > 0 && name[length] == '\0';
-}
-
-/* "parameters.nics[0].srv", for people. */
-static void place_dotted(const struct key_place *place, struct text *dotted)
-{
-	if (!place->up)
-		return;
-	place_dotted(place->up, dotted);
-	if (!place->name) {
-		text_addf(dotted, "[%zu]", place->index);
-		return;
-	}
-	if (dotted->length > 0)
-		text_add(dotted, ".", 1);
-	if (name_is_plain(place->name)) {
-		text_add(dotted, place->name, strlen(place->name));
-	} else {
-		json_auto_t *name = json_string(place->name);
-		char quoted[KEY_QUOTE_SIZE];
-
-		text_addf(dotted, "%s", key_quote(name, quoted));
-	}
-}
-
-static void place_say(const struct key_reader *reader, const struct key_place *place, bool at_key,
-		      const char *fmt, va_list arguments, struct text *line)
-{
-	CLEANUP(text_done) struct text pointer = { 0 };
-	CLEANUP(text_done) struct text dotted = { 0 };
-	CLEANUP_FREE char *sentence = NULL;
-	unsigned row = 0, column = 0;
-
-	if (reader->document) {
-		place_pointer(place, &pointer);
-		(at_key ? document_where_key : document_where)(
-			reader->document, pointer.text ? pointer.text : "", &row, &column);
-		text_addf(line, "%s:%u:%u: ", document_label(reader->document), row, column);
-	}
-	place_dotted(place, &dotted);
-	if (dotted.length > 0)
-		text_addf(line, "%s: ", dotted.text);
-	if (vasprintf(&sentence, fmt, arguments) < 0)
-		abort();
-	text_add(line, sentence, strlen(sentence));
-}
-
-int key_wrong(const struct key_reader *reader, const struct key_place *place, struct error *err,
-	      const char *fmt, ...)
-{
-	CLEANUP(text_done) struct text line = { 0 };
-	va_list arguments;
-
-	va_start(arguments, fmt);
-	place_say(reader, place, false, fmt, arguments, &line);
-	va_end(arguments);
-	return error_bad_data(err, "%s", line.text);
-}
-
-void key_note(const struct key_reader *reader, const struct key_place *place, const char *fmt, ...)
-{
-	CLEANUP(text_done) struct text line = { 0 };
-	va_list arguments;
-
-	if (!reader->notes)
-		return;
-	va_start(arguments, fmt);
-	place_say(reader, place, true, fmt, arguments, &line);
-	va_end(arguments);
-	strv_add(reader->notes, line.text);
-}
-
 static void store_text(const struct key *key, void *target, const char *text)
 {
 	void *at = (char *)target + key->offset;
@@ -233,15 +137,15 @@ static int check_range(const struct key_reader *reader, const struct key_place *
 		       const struct key *key, const json_t *value, int64_t number,
 		       struct error *err)
 {
-	bool time = key->type == KEY_DURATION;
+	bool is_time = key->type == KEY_DURATION;
 	char quoted[KEY_QUOTE_SIZE];
 
 	if (number < key->min)
 		return wrong_value(reader, place, key, err, "%s is too %s",
-				   key_quote(value, quoted), time ? "short" : "small");
+				   key_quote(value, quoted), is_time ? "short" : "small");
 	if (number > key->max)
 		return wrong_value(reader, place, key, err, "%s is too %s",
-				   key_quote(value, quoted), time ? "long" : "large");
+				   key_quote(value, quoted), is_time ? "long" : "large");
 	return 0;
 }
 
@@ -532,21 +436,6 @@ static int read_value(const struct key_reader *reader, const struct key_place *p
 	return key->read(reader, place, value, target, err);
 }
 
-static int wrong_key(const struct key_reader *reader, const struct key_place *place,
-		     struct error *err, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
-
-static int wrong_key(const struct key_reader *reader, const struct key_place *place,
-		     struct error *err, const char *fmt, ...)
-{
-	CLEANUP(text_done) struct text line = { 0 };
-	va_list arguments;
-
-	va_start(arguments, fmt);
-	place_say(reader, place, true, fmt, arguments, &line);
-	va_end(arguments);
-	return error_bad_data(err, "%s", line.text);
-}
-
 static int unknown_key(const struct key_reader *reader, const struct key_place *place,
 		       const struct key *keys, struct error *err)
 {
@@ -568,9 +457,10 @@ static int unknown_key(const struct key_reader *reader, const struct key_place *
 		return 0;
 	}
 	if (nearest)
-		return wrong_key(reader, place, err, "unknown key; did you mean '%s'?", nearest);
+		return key_wrong_key(reader, place, err, "unknown key; did you mean '%s'?",
+				     nearest);
 	key_list_names(names, "and", &known);
-	return wrong_key(reader, place, err, "unknown key; known here are %s", known.text);
+	return key_wrong_key(reader, place, err, "unknown key; known here are %s", known.text);
 }
 
 int key_read_map(const struct key_reader *reader, const struct key_place *place,

@@ -89,9 +89,12 @@ int key_read_map(const struct key_reader *reader, const struct key_place *place,
 		 const struct key *keys, json_t *value, void *target, struct error *err);
 const struct key *key_find(const struct key *keys, const char *name);
 
-/* -EBADMSG with "FILE:LINE:COLUMN: dotted.path: what is wrong; write what would be right". */
+/* -EBADMSG with "FILE:LINE:COLUMN: dotted.path: what is wrong; write what would be right".
+ * `key_wrong_key` points at the key instead of its value. */
 int key_wrong(const struct key_reader *reader, const struct key_place *place, struct error *err,
 	      const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+int key_wrong_key(const struct key_reader *reader, const struct key_place *place, struct error *err,
+		  const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 /* The same sentence as a note, standing at the key instead of the value. */
 void key_note(const struct key_reader *reader, const struct key_place *place, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
