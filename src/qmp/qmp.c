@@ -73,7 +73,7 @@ static void on_reply(void *ctx, int r, json_t *value, const struct error *err)
 
 	if (r < 0 && err) {
 		why = *err;
-		(void)error_prefix(&why, r, "%s", call->command);
+		(void)error_prefix(&why, r, "%s", r == -EREMOTEIO ? call->command : "QEMU monitor");
 	}
 	/* Gone before the owner is called, which may close us from inside. */
 	call_free(call);
@@ -114,7 +114,7 @@ static int qmp_send(struct qmp *qmp, const char *command, json_t *args, uint64_t
 	r = peer_call(qmp->peer, command, args, timeout_usec, on_reply, call, err);
 	if (r < 0) {
 		call_free(call);
-		return error_prefix(err, r, "%s", command);
+		return error_prefix(err, r, "QEMU monitor");
 	}
 	return 0;
 }
