@@ -215,8 +215,11 @@ int qemu_command_line(const struct binding_input *input, struct strv *ret_argv, 
 	r = add_all(&binding, err);
 	for (size_t i = 0; i < hardware->count && r == 0; i++)
 		sections_copy(&binding.sections, &hardware->items[i]);
-	if (r == 0 && input->template_binding)
+	if (r == 0 && input->template_binding) {
 		r = template_merge(&binding.sections, input->template_binding, err);
+		if (r < 0)
+			error_prefix(err, r, "the site's template qemu.cfg.in");
+	}
 	if (r == 0) {
 		unplug_cards(&binding.sections);
 		add_options(input, &argv);

@@ -490,12 +490,11 @@ static int merge_template(struct plan *plan, struct error *err)
 		return r;
 	for (size_t i = 0; i < ARRAY_SIZE(pinned); i++) {
 		if (strcmp(get(&merged, i), get(sections, i)) != 0)
-			return error_refuse(
-				err,
-				"template: [%s] %s = \"%s\" cannot be set here; it comes "
-				"from the definition (%s: \"%s\")",
-				pinned[i].group, pinned[i].key, get(&merged, i),
-				pinned[i].parameter, get(sections, i));
+			return error_refuse(err,
+					    "[%s] %s = \"%s\" cannot be set here; it comes "
+					    "from the definition (%s: \"%s\")",
+					    pinned[i].group, pinned[i].key, get(&merged, i),
+					    pinned[i].parameter, get(sections, i));
 	}
 	sections_done(sections);
 	*sections = merged;

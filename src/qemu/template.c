@@ -201,7 +201,8 @@ int template_parse(const char *label, const char *text, json_t *vars, struct sec
 			line[--length] = '\0';
 		if (*p == '\0' || *p == '#')
 			continue;
-		r = *p == '[' ? read_head(&reader, p + 1, err) : read_pair(&reader, p, err);
+		r = *p == '[' ? read_head(&reader, skip_blanks(p + 1), err)
+			      : read_pair(&reader, p, err);
 	}
 	if (r < 0) {
 		sections_done(&reader.sections);
@@ -253,14 +254,14 @@ static int check_new_device(const struct section *device, struct error *err)
 
 	if (!driver)
 		return error_refuse(err,
-				    "template: [device \"%s\"] is none of Drover's, so it "
+				    "[device \"%s\"] is none of Drover's, so it "
 				    "needs a driver",
 				    device->id);
 	kind = kind_of(driver);
 	if ((kind->bus && !section_get(device, kind->bus)) ||
 	    (kind->place && !section_get(device, kind->place)))
 		return error_refuse(err,
-				    "template: [device \"%s\"] (%s) needs %s and %s, so that "
+				    "[device \"%s\"] (%s) needs %s and %s, so that "
 				    "the guest finds it at the same place after every start",
 				    device->id, driver, kind->bus, kind->place);
 	return 0;
@@ -308,15 +309,15 @@ static int merge_one(struct sections *into, const struct section *site, struct e
 	struct section *section = sections_find(into, site->group, site->id);
 
 	if (is_forbidden(site->group))
-		return error_refuse(err, "template: [%s] is Drover's own and cannot be set here",
+		return error_refuse(err, "[%s] is Drover's own and cannot be set here",
 				    site->group);
 	if (!site->id && section_is(site, "device"))
-		return error_refuse(err, "template: a [device] without an id: write "
+		return error_refuse(err, "a [device] without an id: write "
 					 "[device \"NAME\"]");
 	if (says_remove(site) && !section_is_list(site->group)) {
 		if (!section)
 			return error_refuse(err,
-					    "template: [%s \"%s\"] cannot be removed, there "
+					    "[%s \"%s\"] cannot be removed, there "
 					    "is none",
 					    site->group, site->id ? site->id : "");
 		sections_remove(into, site->group, site->id);

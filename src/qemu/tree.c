@@ -77,12 +77,20 @@ static void read_property(struct tree *tree, size_t depth, const char *text)
 	json_t *device = depth > 0 ? tree->levels[depth - 1].device : NULL;
 	json_t *props = json_object_get(device, "props");
 	CLEANUP_FREE char *key = NULL;
+	const char *value;
+	size_t length;
 
 	if (!equal || !props)
 		return;
 	key = xasprintf("%.*s", (int)(equal - text), text);
+	value = equal + 3;
+	length = strlen(value);
+	if (length >= 2 && *value == '"' && value[length - 1] == '"') {
+		value++;
+		length -= 2;
+	}
 	if (!json_object_get(props, key))
-		json_object_set_new(props, key, json_text(equal + 3, strlen(equal + 3)));
+		json_object_set_new(props, key, json_text(value, length));
 }
 
 static void read_line(struct tree *tree, const char *line)
@@ -145,18 +153,11 @@ static bool same_number(const char *in_tree, const char *asked)
 	return a == b && *end_asked == '\0' && (*end_tree == '\0' || *end_tree == ' ');
 }
 
-int tree_value_equal(const char *in_tree, const char *asked)
+bool tree_value_equal(const char *in_tree, const char *asked)
 {
-	CLEANUP_FREE char *bare = NULL;
-	size_t length = strlen(in_tree);
-
-	if (length >= 2 && *in_tree == '"' && in_tree[length - 1] == '"')
-		bare = xasprintf("%.*s", (int)length - 2, in_tree + 1);
-	else
-		bare = xstrdup(in_tree);
-	if (strcasecmp(bare, asked) == 0)
-		return 1;
-	if (is_true(bare) >= 0 && is_true(bare) == is_true(asked))
-		return 1;
-	return same_number(bare, asked);
+	if (strcasecmp(in_tree, asked) == 0)
+		return true;
+	if (is_true(in_tree) >= 0 && is_true(in_tree) == is_true(asked))
+		return true;
+	return same_number(in_tree, asked);
 }

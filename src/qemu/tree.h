@@ -4,14 +4,15 @@
  * cost half a millisecond for each single property. */
 #pragma once
 #include <jansson.h>
+#include <stdbool.h>
 
 struct error;
 
 /* {ID: {"type": ..., "bus": ..., "props": {NAME: VALUE, ...}}, ...} for devices with an id; the
  * properties of nameless parts (a virtio device inside of its PCI card) count as the owner's.
- * Values as QEMU writes them. */
+ * Values as QEMU writes them, but without quotes. */
 int tree_parse(const char *text, json_t **ret_devices, struct error *err);
 
-/* Is the value of a tree ("\"srv\"", "on", "true", "4 (0x4)", "10.1") the one that was asked for on
- * the command line ("srv", "on", "4", "0x10.0x1")? */
-int tree_value_equal(const char *in_tree, const char *asked); /* 1 or 0 */
+/* Is the value of a tree ("srv", "on", "true", "4 (0x4)") the one that was asked for on
+ * the command line ("srv", "on", "on", "0x4")? */
+bool tree_value_equal(const char *in_tree, const char *asked);
