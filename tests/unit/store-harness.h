@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <sqlite3.h>
 
 #include "store/store.h"
 #include "util/cleanup.h"
@@ -305,4 +306,27 @@ static inline int child_end(struct child *child, int signal)
 	assert_int_equal(waitpid(child->pid, &status, 0), child->pid);
 	(void)close(child->out);
 	return status;
+}
+
+static inline char *store_path(const struct scene *s, const char *suffix)
+{
+	return xasprintf("%s/store.db%s", s->dir, suffix);
+}
+
+/* Another hand on the file. */
+static inline sqlite3 *raw_open(const struct scene *s)
+{
+	CLEANUP_FREE char *path = store_path(s, "");
+	sqlite3 *sqlite = NULL;
+
+	assert_int_equal(sqlite3_open(path, &sqlite), SQLITE_OK);
+	return sqlite;
+}
+
+static inline void raw_run(const struct scene *s, const char *sql)
+{
+	sqlite3 *sqlite = raw_open(s);
+
+	assert_int_equal(sqlite3_exec(sqlite, sql, NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_close(sqlite), SQLITE_OK);
 }
