@@ -20,7 +20,7 @@
 #include "util/file.h"
 
 #define STAT_MAX 4096
-#define COMMAND_LINE_MAX (4 * 1024 * 1024)
+#define COMMAND_LINE_MAX (8 * 1024 * 1024) /* the kernel allows 6; execve(2) */
 #define ROLLUP_MAX 65536
 
 /* `length` may be NULL.  -ENOENT also when it died while we read. */

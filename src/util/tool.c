@@ -177,19 +177,24 @@ static int on_end(sd_event_source *source, int fd, uint32_t events, void *ctx)
 {
 	struct tool *tool = ctx;
 	siginfo_t info = { 0 };
-	int code;
+	struct error err;
+	int code, r;
 
 	/* The group first: as long as its leader is not reaped, its number is ours. */
 	if (tool->timed_out || !tool->done)
 		(void)kill(-tool->pid, SIGKILL);
-	if (waitid(P_PIDFD, (id_t)tool->pidfd, &info, WEXITED | WNOHANG) == 0 && info.si_pid == 0)
+	r = waitid(P_PIDFD, (id_t)tool->pidfd, &info, WEXITED | WNOHANG) < 0 ? -errno : 0;
+	if (r == 0 && info.si_pid == 0)
 		return 0;
+	if (r < 0)
+		(void)error_set(&err, r, "'%s' ended, but its exit code cannot be told: %m",
+				tool->name);
 	code = info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status;
 	tool->killed = true; /* reaped: the number may be anybody's from now on */
 	if (tool->done && tool->timed_out)
 		(void)tool_give_up(tool);
 	else if (tool->done)
-		tool_finish(tool, 0, code, NULL);
+		tool_finish(tool, r, code, r < 0 ? &err : NULL);
 	tool_release(tool);
 	return 0;
 }

@@ -499,25 +499,14 @@ static void a_child_with_an_own_uid_has_no_way_back(void **state)
 	assert_string_equal(result.out, "65533\n65532\n65532\nNoNewPrivs:\t1\n");
 }
 
-/* A process with a token on its command line; ends with us. */
+/* A process with a token on its command line; ends with us at the latest. */
 static pid_t start_marked(const char *argument, int *ret_pidfd)
 {
-	const char *const argv[] = { "sh", "-c", "read x", "sh", argument, NULL };
-	CLEANUP_FD int hold = -1;
-	int pipe_ends[2];
+	const char *const argv[] = { "sh", "-c", "kill -STOP $$", "sh", argument, NULL };
+	const struct spawn what = { .argv = argv, .die_with_parent = true };
 	pid_t pid = -1;
 
-	assert_return_code(pipe2(pipe_ends, O_CLOEXEC), errno);
-	hold = pipe_ends[0];
-	{
-		const struct spawn what = { .argv = argv,
-					    .stdin_fd = hold,
-					    .die_with_parent = true };
-
-		assert_return_code(spawn(&what, &pid, ret_pidfd, NULL), 0);
-	}
-	/* The write end stays open in us: `read` waits until it is killed. */
-	(void)pipe_ends[1];
+	assert_return_code(spawn(&what, &pid, ret_pidfd, NULL), 0);
 	return pid;
 }
 
