@@ -26,7 +26,8 @@ struct guest *guest_close(struct guest *guest); /* open commands are not answere
  * -ETIMEDOUT: it did not answer (a command that was sent may still be carried out: who gives up a
  * freeze sends a thaw); -EBADMSG: it sent nonsense.  An answer is at most 16 MiB.  Commands that do
  * not answer when they succeed (guest-shutdown, guest-suspend-*) are answered with {} once the
- * agent goes on.  -EAGAIN: too many are waiting. */
+ * agent goes on; when the guest is gone before, it is -ETIMEDOUT or -ECONNRESET, and the VM's state
+ * tells how it ended.  -EAGAIN: too many are waiting. */
 int guest_call(struct guest *guest, const char *command, json_t *args, uint64_t timeout_usec,
 	       peer_reply_fn reply, void *ctx, struct error *err);
 

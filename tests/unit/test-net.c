@@ -186,6 +186,7 @@ static void a_tap_that_is_still_open_elsewhere_is_not_taken(void **state)
 	struct error err = { 0 };
 	int second = -1;
 
+	assert_true(fd >= 0);
 	assert_int_equal(net_tap_open("root1", "web", "srv", "brsrv", &second, name, &err), -EBUSY);
 	assert_int_equal(err.class, ERROR_TRY_AGAIN);
 	assert_int_equal(second, -1);

@@ -331,7 +331,7 @@ static void a_message_may_come_in_pieces_and_with_events_between(void **state)
 
 	seen_pair(&seen);
 	for (size_t i = 0; i < strlen(GREETING); i++) {
-		assert_int_equal(write(seen.peer, GREETING + i, 1), 1);
+		assert_int_equal(write(seen.peer, &GREETING[i], 1), 1);
 		settle(&seen);
 	}
 	answer(&seen, hear(&seen, "qmp_capabilities"), "\"return\": {}");

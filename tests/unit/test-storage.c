@@ -247,7 +247,6 @@ static void a_raw_volume_stays_raw_whatever_a_guest_writes_into_it(void **state)
 {
 	struct bench *bench = *state;
 	const struct volume_want want = { .vm = "web", .name = "root", .size = 4 * MIB };
-	CLEANUP_FREE char *path = bench_path(bench, "volumes/web/root.raw");
 	CLEANUP_FREE char *evil = bench_path(bench, "evil.qcow2");
 	CLEANUP_FREE char *header = NULL;
 	size_t length;
