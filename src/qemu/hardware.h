@@ -3,7 +3,8 @@
  *
  * hardware_plan() makes the record of the next cold start out of the definition and the record of
  * the last one: what a guest remembers of its machine (uuid, machine type while the same family is
- * asked, accelerator, maxima of memory and cpus, the PCI address of each device by id) stays.
+ * asked, accelerator, maxima of memory and cpus, the PCI address of each device by id) stays.  So
+ * does what the definition leaves open: the defaults of a node are for new VMs.
  * binding_plan() makes what only this host sees.  Command line = hardware + binding. */
 #pragma once
 #include <jansson.h>
@@ -47,7 +48,8 @@ struct hardware_input {
 	uint64_t generation;
 	const char *template_text; /* etc/drover/qemu.cfg.in, or NULL */
 	const char *template_label;
-	/* Host sections of the template end up here, for the binding. */
+	/* Host sections of the template end up here, for the binding; also when the plan fails:
+	 * sections_done(). */
 	struct sections *ret_template_binding;
 };
 /* Pure but for the new uuid of a first start.  `notes` (may be NULL) gets a line for each thing

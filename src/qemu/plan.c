@@ -28,7 +28,6 @@
 struct plan {
 	const struct hardware_input *input;
 	struct hardware *hardware;
-	struct text *notes;
 	enum board board;
 	const struct sections *last; /* of the same board, or NULL */
 	struct sections site;	     /* of the template */
@@ -37,13 +36,6 @@ struct plan {
 static void hardwarep(struct hardware **hardware)
 {
 	hardware_free(*hardware);
-}
-
-static void note_kept(struct plan *plan, const char *what, const char *kept, const char *other)
-{
-	if (plan->notes && strcmp(kept, other) != 0)
-		text_addf(plan->notes, "%s %s is kept; a new VM would get %s here\n", what, kept,
-			  other);
 }
 
 static int plan_board(struct plan *plan, struct error *err)
@@ -65,29 +57,36 @@ static int plan_board(struct plan *plan, struct error *err)
 	return 0;
 }
 
+/* What the definition does not say stays as it was: the defaults of a node are for new VMs. */
+static const char *asked_or(const char *asked, const char *last, const char *fallback)
+{
+	if (asked)
+		return asked;
+	return last ? last : fallback;
+}
+
 /* The type of the last start stays as long as it answers what is asked: a new QEMU brings a newer
  * one, and a guest is not moved to it by an upgrade of its host. */
 static int plan_machine(struct plan *plan, struct error *err)
 {
 	const struct hardware_input *input = plan->input;
-	const char *asked = input->definition->machine_type ? input->definition->machine_type
-							    : input->config->machine_type;
-	const char *kept = input->last && qemu_machine_matches(asked, input->last->machine_type)
-				   ? input->last->machine_type
-				   : NULL;
-	const char *type, *newest;
+	const struct hardware *last = input->last;
+	const char *asked =
+		asked_or(input->definition->machine_type, last ? last->machine_asked : NULL,
+			 input->config->machine_type);
+	const char *kept =
+		last && qemu_machine_matches(asked, last->machine_type) ? last->machine_type : NULL;
+	const char *type;
 	int r;
 
 	r = qemu_machine_resolve(input->build, kept ? kept : asked, &type, err);
 	if (r < 0 && kept)
 		return error_prefix(err, r,
-				    "this VM's hardware is of machine type %s; to give it "
-				    "newer hardware name another in machine_type",
+				    "this VM's hardware is of machine type %s; to give it newer "
+				    "hardware name another in machine_type",
 				    kept);
 	if (r < 0)
 		return r;
-	if (kept && qemu_machine_resolve(input->build, asked, &newest, NULL) == 0)
-		note_kept(plan, "machine type", type, newest);
 	plan->hardware->machine_type = xstrdup(type);
 	plan->hardware->machine_asked = xstrdup(asked);
 	return plan_board(plan, err);
@@ -98,18 +97,17 @@ static void plan_accelerator(struct plan *plan)
 	const struct hardware_input *input = plan->input;
 	const char *accelerator = input->accelerator;
 
-	if (input->last && input->definition->accelerator == ACCEL_AUTO) {
+	if (input->last && input->definition->accelerator == ACCEL_AUTO)
 		accelerator = input->last->accelerator;
-		note_kept(plan, "accelerator", accelerator, input->accelerator);
-	}
 	plan->hardware->accelerator = xstrdup(accelerator);
 }
 
 static int plan_cpu(struct plan *plan, struct error *err)
 {
 	const struct hardware_input *input = plan->input;
-	const char *model = input->definition->cpu_model ? input->definition->cpu_model
-							 : input->config->cpu_model;
+	const char *model =
+		asked_or(input->definition->cpu_model, input->last ? input->last->cpu_model : NULL,
+			 input->config->cpu_model);
 
 	if (strcmp(model, "host") == 0 && strcmp(plan->hardware->accelerator, "kvm") != 0)
 		return error_refuse(err,
@@ -535,7 +533,7 @@ int hardware_plan(const struct hardware_input *input, struct hardware **ret, str
 		  struct error *err)
 {
 	CLEANUP(hardwarep) struct hardware *hardware = xcalloc(1, sizeof(*hardware));
-	struct plan plan = { .input = input, .hardware = hardware, .notes = notes };
+	struct plan plan = { .input = input, .hardware = hardware };
 	int r = plan_all(&plan, err);
 
 	sections_done(&plan.site);
