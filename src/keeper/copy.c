@@ -43,17 +43,31 @@ struct copy *copy_free(struct copy *copy)
 int copy_save(const struct keeper *keeper, const struct copy *copy, struct error *err)
 {
 	json_auto_t *value = json_build(
-		err, "{s:i, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b}", "v", 1,
-		"pid", (json_int_t)copy->id.pid, "start_time", (json_int_t)copy->id.start_time,
-		"boot_id", copy->id.boot_id, "token", copy->id.token, "epoch",
-		(json_int_t)copy->epoch, "generation", (json_int_t)copy->generation, "restarts",
-		(json_int_t)copy->restarts, "started_usec", (json_int_t)copy->started, "memory_mib",
+		err,
+		"{s:i, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:b, s:b}",
+		"v", 1, "pid", (json_int_t)copy->id.pid, "start_time",
+		(json_int_t)copy->id.start_time, "boot_id", copy->id.boot_id, "token",
+		copy->id.token, "epoch", (json_int_t)copy->epoch, "generation",
+		(json_int_t)copy->generation, "restarts", (json_int_t)copy->restarts,
+		"started_usec", (json_int_t)copy->started, "memory_mib",
 		(json_int_t)copy->memory_mib, "uid", (json_int_t)copy->uid, "ran", (int)copy->ran,
-		"paused", (int)copy->paused);
+		"paused", (int)copy->paused, "powered_off", (int)copy->powered_off, "panicked",
+		(int)copy->panicked, "end_ordered", (int)copy->end_ordered);
 
 	if (!value)
 		return -EINVAL;
 	return json_write_file(keeper->run_fd, COPY_FILE, value, 0600, err);
+}
+
+void copy_note(struct keeper *keeper, bool *what)
+{
+	struct error err = { 0 };
+
+	if (*what)
+		return;
+	*what = true;
+	if (copy_save(keeper, keeper->copy, &err) < 0)
+		log_warning("%s; the next keeper would not know", err.text);
 }
 
 static struct copy *copy_parse(const json_t *value)
@@ -75,7 +89,56 @@ static struct copy *copy_parse(const json_t *value)
 	copy->uid = (uid_t)json_int_or(value, "uid", 0);
 	copy->ran = json_bool_or(value, "ran", false);
 	copy->paused = json_bool_or(value, "paused", false);
+	copy->powered_off = json_bool_or(value, "powered_off", false);
+	copy->panicked = json_bool_or(value, "panicked", false);
+	copy->end_ordered = json_bool_or(value, "end_ordered", false);
 	return copy;
+}
+
+/* How it ended, as far as it can be told: only a parent learns an exit code, and only from a copy
+ * that it still holds. */
+static json_t *describe_exit(const struct copy *copy, char *text, size_t size)
+{
+	siginfo_t info = { 0 };
+	const char *how = "unknown";
+	json_t *exit = json_object();
+	char now[CLOCK_TEXT_SIZE];
+
+	(void)snprintf(text, size, "QEMU ended, its exit code is unknown (it was adopted)");
+	if (copy->child && copy->pidfd >= 0 &&
+	    waitid(P_PIDFD, (id_t)copy->pidfd, &info, WEXITED | WNOHANG) == 0 && info.si_pid) {
+		how = info.si_code == CLD_EXITED ? "exit" : "signal";
+		(void)snprintf(text, size, "QEMU ended %s %d",
+			       info.si_code == CLD_EXITED ? "with exit code" : "by signal",
+			       info.si_status);
+		json_object_set_new(exit, "code", json_integer(info.si_status));
+	} else {
+		json_object_set_new(exit, "code", json_null());
+	}
+	if (copy->powered_off || copy->panicked) {
+		how = copy->panicked ? "panic" : "power-off";
+		(void)snprintf(text, size,
+			       copy->panicked ? "the guest had panicked" : "the guest powered off");
+	} else if (copy->end_ordered) {
+		how = "ended";
+	}
+	json_set_string(exit, "how", how);
+	json_set_string(exit, "time", clock_text(clock_wall(), now));
+	return exit;
+}
+
+/* Tells of an end, and remembers it as a failure unless it was ordered or a start tells better. */
+static void note_end(struct keeper *keeper, const struct copy *copy)
+{
+	uint64_t ran = clock_wall() > copy->started ? clock_wall() - copy->started : 0;
+	char text[160];
+
+	json_decref(keeper->report.last_exit);
+	keeper->report.last_exit = describe_exit(copy, text, sizeof(text));
+	keeper->remains = true;
+	report_event(keeper, "qemu-ended", keeper->report.last_exit, "%s", text);
+	if (!copy->end_ordered && !keeper->start)
+		keeper_failed(keeper, ran, text);
 }
 
 struct found {
@@ -158,6 +221,8 @@ int copy_adopt(struct keeper *keeper, struct error *err)
 	r = adopt(keeper, copy, err);
 	if (r == 1)
 		(void)TAKE_PTR(copy);
+	else if (r == 0 && copy->ran)
+		note_end(keeper, copy);
 	return r;
 }
 
@@ -201,58 +266,16 @@ int copy_watch(struct keeper *keeper, struct copy *copy, struct error *err)
 	return 0;
 }
 
-/* How it ended, as far as the kernel tells: only a parent learns an exit code. */
-static json_t *describe_exit(const struct copy *copy, char *text, size_t size)
-{
-	siginfo_t info = { 0 };
-	const char *how = "unknown";
-	json_t *exit = json_object();
-	char now[CLOCK_TEXT_SIZE];
-
-	(void)snprintf(text, size, "QEMU ended, its exit code is unknown (it was adopted)");
-	if (copy->child && waitid(P_PIDFD, (id_t)copy->pidfd, &info, WEXITED | WNOHANG) == 0 &&
-	    info.si_pid) {
-		how = info.si_code == CLD_EXITED ? "exit" : "signal";
-		(void)snprintf(text, size, "QEMU ended %s %d",
-			       info.si_code == CLD_EXITED ? "with exit code" : "by signal",
-			       info.si_status);
-		json_object_set_new(exit, "code", json_integer(info.si_status));
-	} else {
-		json_object_set_new(exit, "code", json_null());
-	}
-	if (copy->powered_off || copy->panicked) {
-		how = copy->panicked ? "panic" : "power-off";
-		(void)snprintf(text, size,
-			       copy->panicked ? "the guest had panicked" : "the guest powered off");
-	} else if (copy->end_ordered) {
-		how = "ended";
-	}
-	json_set_string(exit, "how", how);
-	json_set_string(exit, "time", clock_text(clock_wall(), now));
-	return exit;
-}
-
 void copy_ended(struct keeper *keeper)
 {
-	CLEANUP_FREE struct copy *copy = TAKE_PTR(keeper->copy);
-	uint64_t ran = clock_wall() > copy->started ? clock_wall() - copy->started : 0;
-	char text[160];
+	struct copy *copy = TAKE_PTR(keeper->copy);
 
-	json_decref(keeper->report.last_exit);
-	keeper->report.last_exit = describe_exit(copy, text, sizeof(text));
 	keeper->monitor = monitor_close(keeper->monitor);
 	agent_reset(keeper->agent);
-	keeper->remains = true;
-	report_event(keeper, "qemu-ended", keeper->report.last_exit, "%s", text);
-
-	/* A start tells its own failure; an end that was ordered is none. */
-	if (keeper->start) {
+	note_end(keeper, copy);
+	if (keeper->start)
 		start_copy_ended(keeper);
-	} else if (!copy->end_ordered) {
-		keeper_failed(keeper, ran, text);
-	}
 	keeper->stop = stop_cancel(keeper->stop);
-	sd_event_source_disable_unref(TAKE_PTR(copy->exit_source));
-	(void)close(copy->pidfd);
+	copy_free(copy);
 	keeper_look(keeper);
 }

@@ -44,6 +44,9 @@ int copy_search(struct keeper *keeper, const char *uuid, struct error *err);
 /* Watches the pidfd; when the process ends the keeper is told by copy_ended(). */
 int copy_watch(struct keeper *keeper, struct copy *copy, struct error *err);
 
+/* Something about the guest that the next keeper must know as well. */
+void copy_note(struct keeper *keeper, bool *what);
+
 /* The process is gone, proven by pidfd: notes how it ended, drops keeper->copy. */
 void copy_ended(struct keeper *keeper);
 struct copy *copy_free(struct copy *copy);

@@ -87,20 +87,33 @@ static int make_dev(const struct jail *jail, dev_t kvm, struct error *err)
 	return 0;
 }
 
-static int bind_file(int fd, const char *path, struct error *err)
+/* What fd stands for, as a mount of its own that can be put anywhere: taken before we leave the
+ * mount namespace that the file belongs to. */
+static int detach_file(int *fd, struct error *err)
 {
-	char source[64];
+	int tree;
+
+	if (*fd < 0)
+		return 0;
+	tree = open_tree(*fd, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	if (tree < 0)
+		return error_set(err, -errno, "cannot detach a file of the guest: %m");
+	*fd = tree;
+	return 0;
+}
+
+static int place_file(int tree, const char *path, struct error *err)
+{
 	int target;
 
-	if (fd < 0)
+	if (tree < 0)
 		return 0;
 	target = open(path, O_CREAT | O_EXCL | O_RDONLY | O_CLOEXEC, 0444);
 	if (target < 0)
 		return error_set(err, -errno, "cannot make '%s': %m", path);
 	(void)close(target);
-	(void)snprintf(source, sizeof(source), "/proc/self/fd/%d", fd);
-	if (mount(source, path, NULL, MS_BIND, NULL) < 0)
-		return error_set(err, -errno, "cannot bind '%s': %m", path);
+	if (move_mount(tree, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		return error_set(err, -errno, "cannot mount '%s': %m", path);
 	return 0;
 }
 
@@ -113,29 +126,36 @@ static int make_run(const struct jail *jail, struct error *err)
 		return error_set(err, -errno, "cannot mount a private /run: %m");
 	if (mkdir("/run/vm", 0755) < 0)
 		return error_set(err, -errno, "cannot make '/run/vm': %m");
-	r = bind_file(jail->kernel_fd, JAIL_KERNEL, err);
+	r = place_file(jail->kernel_fd, JAIL_KERNEL, err);
 	if (r == 0)
-		r = bind_file(jail->initrd_fd, JAIL_INITRD, err);
+		r = place_file(jail->initrd_fd, JAIL_INITRD, err);
 	if (r == 0)
-		r = bind_file(jail->firmware_fd, JAIL_FIRMWARE, err);
+		r = place_file(jail->firmware_fd, JAIL_FIRMWARE, err);
 	return r;
 }
 
 int jail_enter(void *ctx, struct error *err)
 {
-	const struct jail *jail = ctx;
+	struct jail jail = *(const struct jail *)ctx; /* ours: descriptors change here */
 	struct stat st = { 0 };
 	int r;
 
-	if (jail->kvm && stat("/dev/kvm", &st) < 0)
+	r = detach_file(&jail.kernel_fd, err);
+	if (r == 0)
+		r = detach_file(&jail.initrd_fd, err);
+	if (r == 0)
+		r = detach_file(&jail.firmware_fd, err);
+	if (r < 0)
+		return r;
+	if (jail.kvm && stat("/dev/kvm", &st) < 0)
 		return error_set(err, -errno, "cannot find /dev/kvm: %m");
 	if (unshare(CLONE_NEWNS) < 0)
 		return error_set(err, -errno, "cannot make a mount namespace: %m");
 	/* Ours must not reach the host; the host's unmounts should still reach us. */
 	if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
 		return error_set(err, -errno, "cannot separate the mount namespace: %m");
-	r = make_dev(jail, jail->kvm ? st.st_rdev : 0, err);
+	r = make_dev(&jail, jail.kvm ? st.st_rdev : 0, err);
 	if (r < 0)
 		return r;
-	return make_run(jail, err);
+	return make_run(&jail, err);
 }

@@ -101,7 +101,7 @@ static void on_paused(void *ctx, int r, json_t *value, const struct error *err)
 	keeper->pausing = false;
 	if (r < 0)
 		log_error("pause: %s", err->text);
-	monitor_refresh(keeper->monitor);
+	monitor_outdated(keeper->monitor);
 }
 
 /* Noted before it is done: a keeper that dies in between leaves a guest whose pause is ours. */
@@ -135,7 +135,7 @@ static void on_resumed(void *ctx, int r, json_t *value, const struct error *err)
 		keeper->copy->paused = false;
 		(void)copy_save(keeper, keeper->copy, NULL);
 	}
-	monitor_refresh(keeper->monitor);
+	monitor_outdated(keeper->monitor);
 }
 
 static void on_renewed(struct keeper *keeper, int r, const struct error *err)
@@ -168,7 +168,7 @@ static void give_up_start(struct keeper *keeper)
 	keeper->remains = true;
 	if (!keeper->copy)
 		return;
-	keeper->copy->end_ordered = true;
+	copy_note(keeper, &keeper->copy->end_ordered);
 	stop_destroy(keeper, "its start was given up");
 }
 
@@ -188,7 +188,7 @@ static void note_order(struct keeper *keeper, const struct facts *facts)
 {
 	if (wish_is_down(keeper->want.wish) || facts->restart_due ||
 	    facts->situation == SITUATION_PRELAUNCH)
-		keeper->copy->end_ordered = true;
+		copy_note(keeper, &keeper->copy->end_ordered);
 }
 
 static void begin(struct keeper *keeper, const struct facts *facts, const struct decision *decision)

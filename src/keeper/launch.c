@@ -124,36 +124,20 @@ int launch_plan(struct launch *launch, struct error *err)
 	return r;
 }
 
-enum nic_mode launch_nic_mode(const struct keeper *keeper, const struct definition_nic *nic,
-			      char bridge[64])
-{
-	const json_t *network = json_object_get(keeper->config->networks, nic->network);
-	const char *mode = json_string_or(network, "mode", "bridge");
-	const char *name = json_string_or(network, "bridge", NULL);
-
-	bridge[0] = '\0';
-	if (nic->mode != NIC_BRIDGE)
-		return nic->mode;
-	if (!nic->bridge && strcmp(mode, "user") == 0)
-		return NIC_USER;
-	if (!nic->bridge && strcmp(mode, "none") == 0)
-		return NIC_NONE;
-	if (nic->bridge || name)
-		(void)snprintf(bridge, 64, "%s", nic->bridge ? nic->bridge : name);
-	else
-		(void)snprintf(bridge, 64, "%s%s", keeper->config->bridge_prefix, nic->network);
-	return NIC_BRIDGE;
-}
-
 int launch_taps(struct launch *launch, struct error *err)
 {
 	struct keeper *keeper = launch->keeper;
 	const struct definition *def = keeper->want.definition;
-	char name[NET_NAME_SIZE], bridge[64];
+	char name[NET_NAME_SIZE], bridge[16];
+	enum nic_mode mode;
 	int r;
 
 	for (size_t i = 0; i < def->n_nics; i++) {
-		if (launch_nic_mode(keeper, &def->nics[i], bridge) != NIC_BRIDGE)
+		r = config_nic(keeper->config, &def->nics[i], &mode, bridge, err);
+		if (r < 0)
+			return r;
+		launch->nic_modes[i] = mode;
+		if (mode != NIC_BRIDGE)
 			continue;
 		r = net_tap_open(keeper->root_id, keeper->name, def->nics[i].name, bridge,
 				 &launch->taps[i], name, err);
@@ -246,13 +230,12 @@ static void hand_nics(const struct launch *launch, struct handed *handed,
 		      struct binding_nic *bindings)
 {
 	const struct definition *def = launch->keeper->want.definition;
-	char bridge[64];
 
 	for (size_t i = 0; i < def->n_nics; i++)
 		bindings[i] = (struct binding_nic){
 			.name = def->nics[i].name,
 			.tap_fd = hand(handed, launch->taps[i]),
-			.user = launch_nic_mode(launch->keeper, &def->nics[i], bridge) == NIC_USER,
+			.user = launch->nic_modes[i] == NIC_USER,
 		};
 }
 

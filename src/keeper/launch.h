@@ -25,8 +25,9 @@ struct launch {
 	char token[PROCESS_TOKEN_SIZE];
 	struct volume_open volumes[DEFINITION_VOLUMES_MAX];
 	size_t n_volumes;
-	int taps[DEFINITION_NICS_MAX]; /* -1: none */
-	off_t log_offset;	       /* where this QEMU's words begin in qemu.log */
+	enum nic_mode nic_modes[DEFINITION_NICS_MAX]; /* known with the taps */
+	int taps[DEFINITION_NICS_MAX];		      /* -1: none */
+	off_t log_offset; /* where this QEMU's words begin in qemu.log */
 };
 
 void launch_init(struct launch *launch, struct keeper *keeper);
@@ -40,7 +41,3 @@ int launch_taps(struct launch *launch, struct error *err);
 int launch_run(struct launch *launch, struct error *err);
 /* What QEMU wrote to stderr before it ended, as the error of the start. */
 void launch_last_words(const struct launch *launch, struct error *err);
-
-/* Is this name of a network bridged here, and to what?  By nic, drover.yaml, then prefix + name. */
-enum nic_mode launch_nic_mode(const struct keeper *keeper, const struct definition_nic *nic,
-			      char bridge[64]);

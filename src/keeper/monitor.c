@@ -60,6 +60,15 @@ static void set_mute(struct monitor *monitor, bool mute)
 	keeper_look(monitor->keeper);
 }
 
+/* What an earlier keeper may not have heard as an event. */
+static void note_end_of_guest(struct keeper *keeper, const char *status)
+{
+	if (keeper->copy && strcmp(status, "shutdown") == 0)
+		copy_note(keeper, &keeper->copy->powered_off);
+	if (keeper->copy && strcmp(status, "guest-panicked") == 0)
+		copy_note(keeper, &keeper->copy->panicked);
+}
+
 static void on_status(void *ctx, int r, json_t *value, const struct error *err)
 {
 	struct monitor *monitor = ctx;
@@ -83,6 +92,7 @@ static void on_status(void *ctx, int r, json_t *value, const struct error *err)
 	if (strcmp(status, monitor->run_state) != 0) {
 		(void)snprintf(monitor->run_state, sizeof(monitor->run_state), "%s", status);
 		log_info("QEMU is %s", status);
+		note_end_of_guest(monitor->keeper, status);
 	}
 	if (monitor->again) {
 		monitor->again = false;
@@ -107,6 +117,14 @@ void monitor_refresh(struct monitor *monitor)
 		return;
 	}
 	monitor->asking = true;
+}
+
+void monitor_outdated(struct monitor *monitor)
+{
+	if (!monitor)
+		return;
+	monitor->run_state[0] = '\0';
+	monitor_refresh(monitor);
 }
 
 /* Was the agent's port open before this keeper came? */
@@ -144,14 +162,15 @@ static void guest_shutdown(struct keeper *keeper, json_t *data)
 	/* Also sent when we or a signal end QEMU: only the guest's own doing counts here. */
 	if (!copy || !json_bool_or(data, "guest", false) || strcmp(reason, "guest-reset") == 0)
 		return;
-	copy->powered_off = strcmp(reason, "guest-panic") != 0;
+	if (strcmp(reason, "guest-panic") != 0)
+		copy_note(keeper, &copy->powered_off);
 	report_event(keeper, "guest-powered-off", data, "the guest powered off (%s)", reason);
 }
 
 static void guest_panicked(struct keeper *keeper, json_t *data)
 {
 	if (keeper->copy)
-		keeper->copy->panicked = true;
+		copy_note(keeper, &keeper->copy->panicked);
 	report_event(keeper, "guest-panicked", data, "the guest's kernel panicked");
 }
 

@@ -26,3 +26,6 @@ int monitor_call(struct monitor *monitor, const char *command, json_t *args, pee
 		 void *ctx, struct error *err);
 /* Asks for the run state anew; keeper_look() follows. */
 void monitor_refresh(struct monitor *monitor);
+/* We have just changed the run state: what was heard of it is old, and nothing may be decided by
+ * it before the next answer. */
+void monitor_outdated(struct monitor *monitor);

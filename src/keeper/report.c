@@ -14,7 +14,6 @@
 #include "keeper/agent.h"
 #include "keeper/copy.h"
 #include "keeper/keeper.h"
-#include "keeper/launch.h"
 #include "keeper/link.h"
 #include "keeper/monitor.h"
 #include "keeper/ownership.h"
@@ -137,8 +136,8 @@ static enum vm_state describe_present(const struct keeper *keeper, char *reason,
 				  "QEMU (pid %d) lives, but its monitor does not answer; 'drover "
 				  "kill %s' ends it",
 				  (int)keeper->copy->id.pid, keeper->name);
-	default:
-		return set_reason(reason, size, VM_UNKNOWN, "waiting for QEMU's first answer");
+	default: /* not yet heard from: what was last known stands until it answers, or is mute */
+		return set_reason(reason, size, keeper->report.state, "%s", keeper->report.reason);
 	}
 }
 
@@ -177,18 +176,20 @@ static json_t *volumes_json(const struct keeper *keeper)
 static json_t *nics_json(const struct keeper *keeper)
 {
 	const struct definition *def = keeper->want.definition;
-	char tap[NET_NAME_SIZE], bridge[64];
 	json_t *nics = json_array();
 
 	for (size_t i = 0; def && i < def->n_nics; i++) {
-		bool bridged = launch_nic_mode(keeper, &def->nics[i], bridge) == NIC_BRIDGE;
+		const struct definition_nic *nic = &def->nics[i];
+		char tap[NET_NAME_SIZE], bridge[16];
+		enum nic_mode mode;
+		bool bridged = config_nic(keeper->config, nic, &mode, bridge, NULL) == 0 &&
+			       mode == NIC_BRIDGE;
 
-		net_tap_name(keeper->root_id, keeper->name, def->nics[i].name, tap);
+		net_tap_name(keeper->root_id, keeper->name, nic->name, tap);
 		json_array_append_new(nics, json_pack("{s:s, s:s, s:s, s:s?, s:s?}", "name",
-						      def->nics[i].name, "network",
-						      def->nics[i].network, "mac", def->nics[i].mac,
-						      "bridge", bridged ? bridge : NULL, "tap",
-						      bridged ? tap : NULL));
+						      nic->name, "network", nic->network, "mac",
+						      nic->mac, "bridge", bridged ? bridge : NULL,
+						      "tap", bridged ? tap : NULL));
 	}
 	return nics;
 }

@@ -95,7 +95,7 @@ static void step_failed(struct keeper *keeper, const struct error *err)
 	keeper->start = start_cancel(start);
 	keeper->remains = true;
 	if (launched && keeper->copy) {
-		keeper->copy->end_ordered = true;
+		copy_note(keeper, &keeper->copy->end_ordered);
 		stop_destroy(keeper, "its start failed");
 	}
 	keeper_look(keeper);
@@ -342,6 +342,7 @@ static void on_running(void *ctx, int r, json_t *value, const struct error *err)
 
 	if (!keeper->start)
 		return;
+	monitor_outdated(keeper->monitor);
 	if (r < 0)
 		step_failed(keeper, err);
 	else

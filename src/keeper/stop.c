@@ -21,7 +21,7 @@ enum stage { STAGE_ASK_GUEST, STAGE_QUIT, STAGE_TERM, STAGE_KILL, STAGE_WAIT };
 
 struct stop {
 	enum stage stage;
-	sd_event_source *deadline;
+	sd_event_source *deadline, *repeat;
 };
 
 static void next_stage(struct keeper *keeper, enum stage stage);
@@ -67,10 +67,14 @@ static void tell_qemu(struct keeper *keeper, const char *command, json_t *args)
 		log_debug("%s: %s", command, err.text);
 }
 
-static void ask_guest(struct keeper *keeper)
+static int on_repeat(sd_event_source *source, uint64_t usec, void *ctx);
+
+/* A guest that is booting does not hear the button, so it is pressed again until it does. */
+static void press_button(struct keeper *keeper)
 {
+	struct stop *stop = keeper->stop;
 	json_auto_t *keys = NULL;
-	uint64_t graceful = keeper->want.definition->graceful_usec;
+	int r;
 
 	if (keeper_situation(keeper) == SITUATION_SUSPENDED)
 		tell_qemu(keeper, "system_wakeup", NULL);
@@ -82,6 +86,27 @@ static void ask_guest(struct keeper *keeper)
 				 "data", "delete");
 		tell_qemu(keeper, "send-key", keys);
 	}
+	stop->repeat = sd_event_source_disable_unref(stop->repeat);
+	r = sd_event_add_time_relative(keeper->loop, &stop->repeat, CLOCK_BOOTTIME,
+				       keeper->config->timers.stop_repeat, 0, on_repeat, keeper);
+	if (r < 0)
+		log_error("cannot set a timer: %s", strerror(-r));
+}
+
+static int on_repeat(sd_event_source *source, uint64_t usec, void *ctx)
+{
+	struct keeper *keeper = ctx;
+
+	if (stop_is_graceful(keeper->stop))
+		press_button(keeper);
+	return 0;
+}
+
+static void ask_guest(struct keeper *keeper)
+{
+	uint64_t graceful = keeper->want.definition->graceful_usec;
+
+	press_button(keeper);
 	set_deadline(keeper, graceful ? graceful : keeper->config->timers.graceful_stop);
 }
 
@@ -158,6 +183,7 @@ void stop_give_up(struct keeper *keeper)
 	report_event(keeper, "stop-given-up", NULL,
 		     "it is to run again; a guest that obeys all the same will be started again");
 	keeper->copy->end_ordered = false;
+	(void)copy_save(keeper, keeper->copy, NULL);
 	keeper->stop = stop_cancel(keeper->stop);
 }
 
@@ -166,6 +192,7 @@ struct stop *stop_cancel(struct stop *stop)
 	if (!stop)
 		return NULL;
 	sd_event_source_disable_unref(stop->deadline);
+	sd_event_source_disable_unref(stop->repeat);
 	free(stop);
 	return NULL;
 }

@@ -107,6 +107,8 @@ static const struct key network_keys[] = {
 static const struct key timer_keys[] = {
 	TIMER(graceful_stop, MSEC, "60s",
 	      "A guest asked to shut down is ended by force after this."),
+	TIMER(stop_repeat, MSEC, "10s",
+	      "The power button is pressed again after this: a guest that boots does not hear it."),
 	TIMER(kill, MSEC, "15s",
 	      "A QEMU that is ended gets a third of it each for `quit` and SIGTERM, then SIGKILL."),
 	TIMER(qmp, MSEC, "10s", "A monitor that does not answer for this long is mute."),

@@ -45,6 +45,7 @@ struct config {
 	/* Every timer of the house, microseconds; in the file timers.NAME as "30s", "500ms" */
 	struct timers {
 		uint64_t graceful_stop;	 /* 60s: guest asked to shut down -> ended by force */
+		uint64_t stop_repeat;	 /* 10s: the power button is pressed again */
 		uint64_t kill;		 /* 15s: quit -> TERM -> SIGKILL, a third each */
 		uint64_t qmp;		 /* 10s: no answer from the monitor for this long: mute */
 		uint64_t qmp_ping;	 /* 5s: how often a quiet monitor is asked */
