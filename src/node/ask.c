@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "node/ask.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "model/config.h"
+#include "node/job.h"
+#include "node/node.h"
+#include "util/cleanup.h"
+#include "util/clock.h"
+#include "util/error.h"
+#include "util/mem.h"
+
+struct ask {
+	struct job job;
+	struct store_op *ops;
+	char **keys;
+	size_t count;
+	uint64_t deadline;
+	store_write_fn reply;
+	void *ctx;
+	sd_event_source *again;
+};
+
+static void ask_done(struct job *job)
+{
+	struct ask *ask = container_of(job, struct ask, job);
+
+	sd_event_source_disable_unref(ask->again);
+	for (size_t i = 0; i < ask->count; i++) {
+		json_decref(ask->ops[i].value);
+		free(ask->keys[i]);
+	}
+	free(ask->keys);
+	free(ask->ops);
+}
+
+static void answer(struct ask *ask, int r, const uint64_t *versions, const struct error *err)
+{
+	store_write_fn reply = ask->reply;
+	void *ctx = ask->ctx;
+
+	reply(ctx, r, versions, err);
+	job_end(&ask->job);
+}
+
+static void on_answer(void *ctx, int r, const uint64_t *versions, const struct error *err);
+
+static int on_again(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct ask *ask = userdata;
+	struct error err = { 0 };
+	int r;
+
+	r = store_write(ask->job.node->store, ask->ops, ask->count, on_answer, ask, &err);
+	if (r < 0)
+		answer(ask, r, NULL, &err);
+	return 0;
+}
+
+static void on_answer(void *ctx, int r, const uint64_t *versions, const struct error *err)
+{
+	struct ask *ask = ctx;
+	struct node *node = ask->job.node;
+
+	if (r != -EAGAIN || clock_now() >= ask->deadline) {
+		answer(ask, r, versions, err);
+		return;
+	}
+	node_timer(node, &ask->again, node->config->timers.store_retry, on_again, ask);
+}
+
+int ask_write(struct node *node, const struct store_op *ops, size_t count, uint64_t timeout_usec,
+	      store_write_fn reply, void *ctx, struct error *err)
+{
+	struct ask *ask = xcalloc(1, sizeof(*ask));
+	int r;
+
+	ask->ops = xcalloc(count, sizeof(*ops));
+	ask->keys = xcalloc(count, sizeof(*ask->keys));
+	ask->count = count;
+	ask->deadline = clock_now() + timeout_usec;
+	ask->reply = reply;
+	ask->ctx = ctx;
+	for (size_t i = 0; i < count; i++) {
+		ask->keys[i] = xstrdup(ops[i].key);
+		ask->ops[i] = ops[i];
+		ask->ops[i].key = ask->keys[i];
+		json_incref(ask->ops[i].value);
+	}
+	job_begin(&ask->job, node, ask_done);
+	r = store_write(node->store, ask->ops, count, on_answer, ask, err);
+	if (r < 0)
+		job_end(&ask->job);
+	return r;
+}

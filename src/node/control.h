@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* control.sock: the command line and drover-api ask here.  A table names each request and who
+ * answers it. */
+#pragma once
+#include "wire/peer.h"
+
+struct control;
+struct error;
+struct node;
+
+/* Binds the socket.  Connections are taken from control_begin() on, so that nobody is told "no such
+ * VM" only because the records were not read yet. */
+int control_open(struct node *node, struct error *err);
+void control_begin(struct node *node);
+struct control *control_close(struct control *control);

@@ -1,0 +1,471 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "node/definitions.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "model/config.h"
+#include "model/definition.h"
+#include "model/records.h"
+#include "node/ask.h"
+#include "node/events.h"
+#include "node/job.h"
+#include "node/node.h"
+#include "node/records.h"
+#include "node/vm.h"
+#include "store/store.h"
+#include "util/checkpoint.h"
+#include "util/cleanup.h"
+#include "util/error.h"
+#include "util/log.h"
+#include "util/mem.h"
+#include "wire/document.h"
+#include "wire/json.h"
+#include "wire/peer.h"
+
+#define WRITES_AT_ONCE 32
+#define DOCUMENTS_MAX 10000
+#define TRIES 5
+
+static const char *const change_names[] = {
+	[CHANGE_CREATED] = "created",
+	[CHANGE_CHANGED] = "changed",
+	[CHANGE_NONE] = "unchanged",
+};
+
+const char *change_name(enum change change)
+{
+	return change_names[change];
+}
+
+void plan_done(struct plan *plan)
+{
+	for (size_t i = 0; i < plan->count; i++) {
+		struct plan_item *item = &plan->items[i];
+
+		free(item->name);
+		free(item->diff);
+		json_decref(item->record);
+		json_decref(item->notes);
+	}
+	free(plan->items);
+	*plan = (struct plan){ 0 };
+}
+
+static struct plan_item *plan_item_new(struct plan *plan, const char *name)
+{
+	struct plan_item *item;
+
+	plan->items = xrealloc(plan->items, plan->count + 1, sizeof(*plan->items));
+	item = &plan->items[plan->count++];
+	*item = (struct plan_item){ .name = xstrdup(name), .notes = json_array() };
+	return item;
+}
+
+static const char *source_words(const struct node *node, const struct source *source, char *buffer,
+				size_t size)
+{
+	if (source->path)
+		(void)snprintf(buffer, size, "file %s:%s", node->config->node, source->path);
+	else
+		(void)snprintf(buffer, size, "apply");
+	return buffer;
+}
+
+static bool file_is_gone(const struct node *node, const struct definition_record *record)
+{
+	if (record->gone)
+		return true;
+	return strcmp(record->node, node->config->node) == 0 && access(record->path, F_OK) < 0 &&
+	       errno == ENOENT;
+}
+
+static bool source_same(const struct node *node, const struct definition_record *record,
+			const struct source *source)
+{
+	if (!source->path)
+		return strcmp(record->source, "apply") == 0;
+	return strcmp(record->source, "file") == 0 && strcmp(record->path, source->path) == 0 &&
+	       strcmp(record->node, node->config->node) == 0;
+}
+
+/* One name, one source.  A file that is gone speaks no more, so another source may follow it. */
+static int check_source(const struct node_vm *vm, const struct source *source, struct error *err)
+{
+	const struct node *node = vm->node;
+	const struct definition_record *record = &vm->record;
+	char first[VM_SOURCE_SIZE], second[VM_SOURCE_SIZE];
+
+	if (!record->source[0])
+		return error_set_class(err, ERROR_REFUSED, -EUCLEAN, "VM '%s': %s", vm->name,
+				       vm_unreadable(vm) ? vm_unreadable(vm) : "has no source");
+	if (source_same(node, record, source))
+		return 0;
+	if (strcmp(record->source, "file") == 0 && file_is_gone(node, record))
+		return 0;
+	return error_refuse(err,
+			    "VM '%s' is defined by %s already, a second definition by %s is "
+			    "refused; %s",
+			    vm->name, definition_record_source(record, first, sizeof(first)),
+			    source_words(node, source, second, sizeof(second)),
+			    strcmp(record->source, "file") == 0
+				    ? "change that file, or remove it first"
+				    : "remove the VM with 'drover rm' first");
+}
+
+static json_t *record_of(const struct node *node, const struct source *source, uint64_t generation,
+			 json_t *tree, json_t *rest)
+{
+	struct definition_record record = {
+		.generation = generation,
+		.definition = tree,
+		.rest = rest,
+	};
+
+	(void)snprintf(record.source, sizeof(record.source), source->path ? "file" : "apply");
+	if (source->path) {
+		(void)snprintf(record.node, sizeof(record.node), "%s", node->config->node);
+		(void)snprintf(record.path, sizeof(record.path), "%s", source->path);
+	}
+	return definition_record_json(&record);
+}
+
+static void plan_change(struct plan_item *item, const struct node_vm *vm,
+			const struct source *source, json_t *tree)
+{
+	const struct definition_record *record = &vm->record;
+	bool equal = json_equal(vm_tree(vm), tree);
+	struct text diff = { 0 };
+
+	item->version = vm->version[VM_DEFINITION];
+	item->change = CHANGE_NONE;
+	if (equal && !record->gone && source_same(vm->node, record, source))
+		return;
+	item->change = CHANGE_CHANGED;
+	if (record->gone)
+		json_array_append_new(item->notes,
+				      json_pack("s", "its file was gone; hands are on again"));
+	item->record = record_of(vm->node, source, record->generation + (equal ? 0 : 1), tree,
+				 record->rest);
+	definition_diff(vm_tree(vm), tree, &diff);
+	item->diff = diff.text;
+}
+
+int plan_add(struct plan *plan, const struct node *node, const struct source *source,
+	     const struct definition *definition, const struct definition_notes *notes,
+	     struct error *err)
+{
+	const struct node_vm *vm = vm_find(node, definition->name);
+	struct plan_item *item;
+	int r;
+
+	if (source->path && strlen(source->path) >= sizeof(((struct definition_record *)0)->path))
+		return error_bad_data(err, "the path '%s' is too long", source->path);
+	if (vm && vm_defined(vm)) {
+		r = check_source(vm, source, err);
+		if (r < 0)
+			return r;
+	}
+	item = plan_item_new(plan, definition->name);
+	for (size_t i = 0; i < notes->count; i++)
+		json_array_append_new(item->notes,
+				      json_text(notes->lines[i], strlen(notes->lines[i])));
+	if (vm && vm_defined(vm)) {
+		plan_change(item, vm, source, definition->tree);
+		return 0;
+	}
+	item->change = CHANGE_CREATED;
+	item->version = STORE_ABSENT;
+	item->record = record_of(node, source, 1, definition->tree, NULL);
+	return 0;
+}
+
+void plan_add_gone(struct plan *plan, const struct node *node, const char *name)
+{
+	const struct node_vm *vm = vm_find(node, name);
+	struct definition_record record;
+	struct plan_item *item;
+
+	if (!vm || !vm_defined(vm) || vm->record.gone || !vm_tree(vm))
+		return;
+	record = vm->record;
+	record.gone = true;
+	record.definition = vm_tree(vm);
+	item = plan_item_new(plan, name);
+	item->change = CHANGE_CHANGED;
+	item->version = vm->version[VM_DEFINITION];
+	item->record = definition_record_json(&record);
+}
+
+/* ---- writing ---- */
+
+struct writing {
+	struct job job;
+	struct plan plan;
+	size_t next, batch[WRITES_AT_ONCE], n_batch;
+	plan_written_fn done;
+	void *ctx;
+};
+
+static void writing_done(struct job *job)
+{
+	plan_done(&container_of(job, struct writing, job)->plan);
+}
+
+static void write_batch(struct writing *writing);
+
+static void finish_writing(struct writing *writing, int r, const struct error *err)
+{
+	plan_written_fn done = writing->done;
+	void *ctx = writing->ctx;
+
+	job_end(&writing->job);
+	done(ctx, r, err);
+}
+
+static void note_written(struct node *node, const struct plan_item *item, uint64_t version)
+{
+	struct node_vm *vm = vm_need(node, item->name);
+	bool gone = json_bool_or(item->record, "gone", false);
+	char source[VM_SOURCE_SIZE];
+
+	vm->written = ++node->written;
+	vm_set_record(vm, VM_DEFINITION, item->record, version);
+	(void)definition_record_source(&vm->record, source, sizeof(source));
+	events_add(node, item->name,
+		   gone				    ? "definition-gone"
+		   : item->change == CHANGE_CREATED ? "definition-created"
+						    : "definition-changed",
+		   "generation %llu by %s", (unsigned long long)vm->record.generation, source);
+	log_vm(LOG_LEVEL_INFO, item->name, "definition %s: generation %llu by %s",
+	       gone ? "gone" : change_name(item->change), (unsigned long long)vm->record.generation,
+	       source);
+}
+
+static void on_batch(void *ctx, int r, const uint64_t *versions, const struct error *err)
+{
+	struct writing *writing = ctx;
+
+	if (r < 0) {
+		finish_writing(writing, r, err);
+		return;
+	}
+	checkpoint("agent.definition-written");
+	for (size_t i = 0; i < writing->n_batch; i++)
+		note_written(writing->job.node, &writing->plan.items[writing->batch[i]],
+			     versions[i]);
+	write_batch(writing);
+}
+
+static int on_nothing(sd_event_source *source, void *userdata)
+{
+	sd_event_source_disable_unref(source);
+	finish_writing(userdata, 0, NULL);
+	return 0;
+}
+
+static void write_batch(struct writing *writing)
+{
+	struct store_op ops[WRITES_AT_ONCE];
+	char keys[WRITES_AT_ONCE][RECORD_KEY_SIZE];
+	struct node *node = writing->job.node;
+	sd_event_source *later = NULL;
+	struct error err = { 0 };
+	size_t n = 0;
+	int r;
+
+	for (; writing->next < writing->plan.count && n < WRITES_AT_ONCE; writing->next++) {
+		const struct plan_item *item = &writing->plan.items[writing->next];
+
+		if (!item->record)
+			continue;
+		writing->batch[n] = writing->next;
+		ops[n] = (struct store_op){
+			.kind = STORE_PUT,
+			.key = key_vm(keys[n], item->name, "definition"),
+			.expected = item->version,
+			.value = item->record,
+		};
+		n++;
+	}
+	writing->n_batch = n;
+	if (n == 0) {
+		if (sd_event_add_defer(node->loop, &later, on_nothing, writing) < 0)
+			finish_writing(writing, 0, NULL);
+		return;
+	}
+	r = ask_write(node, ops, n, node->config->timers.session, on_batch, writing, &err);
+	if (r < 0)
+		finish_writing(writing, r, &err);
+}
+
+void plan_write(struct node *node, struct plan *plan, plan_written_fn done, void *ctx)
+{
+	struct writing *writing = xcalloc(1, sizeof(*writing));
+
+	writing->plan = *plan;
+	*plan = (struct plan){ 0 };
+	writing->done = done;
+	writing->ctx = ctx;
+	job_begin(&writing->job, node, writing_done);
+	write_batch(writing);
+}
+
+/* ---- apply ---- */
+
+struct apply {
+	struct job job;
+	struct request *request;
+	json_t *results; /* of the plan that is being written */
+	int tries;
+};
+
+static void apply_done(struct job *job)
+{
+	json_decref(container_of(job, struct apply, job)->results);
+}
+
+static int plan_document(struct plan *plan, const struct node *node,
+			 const struct document *document, struct error *err)
+{
+	static const struct source apply = { 0 };
+	struct definition_notes notes = { 0 };
+	struct definition *definition = NULL;
+	int r;
+
+	r = definition_parse(document, &definition, &notes, err);
+	for (size_t i = 0; r == 0 && i < plan->count; i++)
+		if (strcmp(plan->items[i].name, definition->name) == 0)
+			r = error_bad_data(err,
+					   "%s: VM '%s' is defined twice in what was given; keep "
+					   "one",
+					   document_label(document), definition->name);
+	if (r == 0)
+		r = plan_add(plan, node, &apply, definition, &notes, err);
+	definition_notes_done(&notes);
+	definition_free(definition);
+	return r;
+}
+
+static int plan_text(struct plan *plan, const struct node *node, json_t *given, struct error *err)
+{
+	const char *label = json_string_or(given, "label", "-");
+	struct document **documents = NULL;
+	const char *text;
+	size_t count = 0;
+	int r;
+
+	r = json_need_string(given, "text", &text, err);
+	if (r < 0)
+		return r;
+	r = documents_parse(label, text, strlen(text), &documents, &count, err);
+	if (r < 0)
+		return r;
+	if (count == 0)
+		r = error_bad_data(err, "%s: there is no definition in it", label);
+	for (size_t i = 0; r == 0 && i < count; i++)
+		r = plan_document(plan, node, documents[i], err);
+	documents_free(documents, count);
+	return r;
+}
+
+static int plan_request(struct plan *plan, const struct node *node, json_t *args, struct error *err)
+{
+	json_t *documents = json_object_get(args, "documents"), *given;
+	size_t i;
+	int r;
+
+	if (records_trouble(node))
+		return error_try_again(err, "nothing can be applied now: %s",
+				       records_trouble(node));
+	if (!json_is_array(documents) || json_array_size(documents) == 0)
+		return error_usage(err, "no documents were given");
+	if (json_array_size(documents) > DOCUMENTS_MAX)
+		return error_usage(err, "more than %d documents at once", DOCUMENTS_MAX);
+	json_array_foreach(documents, i, given)
+	{
+		r = plan_text(plan, node, given, err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static json_t *plan_results(const struct plan *plan)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < plan->count; i++) {
+		const struct plan_item *item = &plan->items[i];
+
+		json_array_append_new(
+			list, json_pack("{s:s, s:s, s:o, s:O}", "name", item->name, "result",
+					change_name(item->change), "diff",
+					item->diff ? json_text(item->diff, strlen(item->diff))
+						   : json_null(),
+					"notes", item->notes));
+	}
+	return list;
+}
+
+static void apply_answer(struct apply *apply)
+{
+	json_auto_t *answer = json_pack("{s:O}", "results", apply->results);
+
+	request_return(apply->request, answer);
+	job_end(&apply->job);
+}
+
+static void apply_fail(struct apply *apply, const struct error *err)
+{
+	request_fail(apply->request, err);
+	job_end(&apply->job);
+}
+
+static void apply_try(void *ctx);
+
+static void on_applied(void *ctx, int r, const struct error *err)
+{
+	struct apply *apply = ctx;
+
+	if (r == 0)
+		apply_answer(apply);
+	else if (r == -ESTALE && ++apply->tries < TRIES)
+		records_after_refresh(apply->job.node, apply_try, apply);
+	else
+		apply_fail(apply, err);
+}
+
+static void apply_try(void *ctx)
+{
+	struct apply *apply = ctx;
+	json_t *args = request_args(apply->request);
+	struct plan plan = { 0 };
+	struct error err = { 0 };
+
+	if (plan_request(&plan, apply->job.node, args, &err) < 0) {
+		plan_done(&plan);
+		apply_fail(apply, &err);
+		return;
+	}
+	json_decref(apply->results);
+	apply->results = plan_results(&plan);
+	if (json_bool_or(args, "dry_run", false)) {
+		plan_done(&plan);
+		apply_answer(apply);
+		return;
+	}
+	plan_write(apply->job.node, &plan, on_applied, apply);
+}
+
+void definitions_apply(struct node *node, struct request *request)
+{
+	struct apply *apply = xcalloc(1, sizeof(*apply));
+
+	apply->request = request;
+	job_begin(&apply->job, node, apply_done);
+	apply_try(apply);
+}

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* droverd, the agent of one host: from its phases on, everything happens in one loop. */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "node/facts.h"
+#include "node/node.h"
+#include "util/cleanup.h"
+#include "util/error.h"
+#include "util/log.h"
+
+struct options {
+	const char *root;
+	const char *probe; /* what our own child is to find out, or NULL */
+	bool done;	   /* --help, --version */
+};
+
+static int configure(struct node *node, const struct options *options, struct error *err)
+{
+	return node_configure(node, options->root, err);
+}
+
+static int lock(struct node *node, const struct options *options, struct error *err)
+{
+	return node_lock(node, err);
+}
+
+static int open_store(struct node *node, const struct options *options, struct error *err)
+{
+	return node_open_store(node, err);
+}
+
+static int adopt_keepers(struct node *node, const struct options *options, struct error *err)
+{
+	return node_adopt_keepers(node, err);
+}
+
+static int listen_for_commands(struct node *node, const struct options *options, struct error *err)
+{
+	return node_listen(node, err);
+}
+
+static int serve(struct node *node, const struct options *options, struct error *err)
+{
+	return node_serve(node, err);
+}
+
+static const struct phase {
+	const char *what;
+	int (*run)(struct node *node, const struct options *options, struct error *err);
+} phases[] = {
+	{ "read the configuration", configure },	{ "lock the root", lock },
+	{ "open the cluster store", open_store },	{ "adopt running VMs", adopt_keepers },
+	{ "listen for commands", listen_for_commands }, { "serve", serve }, /* until SIGTERM */
+};
+
+static const char help[] =
+	"usage: droverd [--root DIR]\n"
+	"\n"
+	"The agent of one host: keeps VMs as their definitions say, through one keeper each.\n"
+	"\n"
+	"  --root DIR   put etc, run, lib and log below DIR (default: $DROVER_ROOT, else "
+	"/etc/drover\n"
+	"               and so on); one root has one agent\n"
+	"  --version    print the version and end\n"
+	"  --help       print this and end\n";
+
+static int parse_options(int argc, char **argv, struct options *ret, struct error *err)
+{
+	static const struct option table[] = {
+		{ "root", required_argument, NULL, 'r' },
+		{ "probe", required_argument, NULL, 'p' },
+		{ "version", no_argument, NULL, 'V' },
+		{ "help", no_argument, NULL, 'h' },
+		{ 0 },
+	};
+	int c;
+
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, "+:h", table, NULL)) >= 0) {
+		switch (c) {
+		case 'r':
+			ret->root = optarg;
+			break;
+		case 'p':
+			ret->probe = optarg;
+			break;
+		case 'V':
+			(void)puts("droverd " DROVER_VERSION);
+			ret->done = true;
+			break;
+		case 'h':
+			(void)fputs(help, stdout);
+			ret->done = true;
+			break;
+		case ':':
+			return error_usage(err, "'%s' needs a value; see --help", argv[optind - 1]);
+		default:
+			return error_usage(err, "there is no option '%s'; see --help",
+					   argv[optind - 1]);
+		}
+	}
+	if (optind < argc)
+		return error_usage(err, "'%s' is not expected; see --help", argv[optind]);
+	return 0;
+}
+
+/* Children are reaped, and a client that hangs up is seen, from the loop. */
+static void prepare_signals(void)
+{
+	sigset_t set;
+
+	(void)signal(SIGPIPE, SIG_IGN);
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGCHLD);
+	(void)sigaddset(&set, SIGTERM);
+	(void)sigaddset(&set, SIGINT);
+	(void)sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+static int fail(const struct error *err)
+{
+	(void)fprintf(stderr, "droverd: %s\n", err->text);
+	return error_exit_code(err->class);
+}
+
+static int run(const struct options *options)
+{
+	struct node *node = node_new();
+	struct error err = { 0 };
+	int code = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(phases); i++) {
+		if (phases[i].run(node, options, &err) < 0) {
+			log_error("cannot %s: %s", phases[i].what, err.text);
+			code = error_exit_code(err.class);
+			break;
+		}
+	}
+	node_free(node);
+	return code;
+}
+
+int main(int argc, char **argv)
+{
+	struct options options = { 0 };
+	struct error err = { 0 };
+
+	log_open("droverd", NULL, NULL, LOG_LEVEL_INFO);
+	if (parse_options(argc, argv, &options, &err) < 0)
+		return fail(&err);
+	if (options.done)
+		return 0;
+	if (options.probe)
+		return facts_probe(options.root, options.probe, &err) < 0 ? fail(&err) : 0;
+	prepare_signals();
+	return run(&options);
+}

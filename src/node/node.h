@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The agent of one host.  It fetches facts and carries messages: what is wanted of a VM comes out
+ * of core/wish.c, what is done about it is decided by the VM's keeper.  Nothing here waits: each
+ * change is a small chain of callbacks, and a VM that hangs hangs alone.
+ *
+ *	records      what the store knows of VMs and of this node, kept beside it
+ *	vm           one VM: records, wish, link to its keeper
+ *	link         a keeper process: start, adopt, ping, dismiss
+ *	ownership    the writes that keepers ask for
+ *	session      life and session of this node in the cluster
+ *	definitions  the one way in which a definition gets into the store
+ *	directory    etc/drover/vms, watched
+ *	orders       commands of users that are waited for
+ *	control      control.sock and its table of requests
+ *	events       what happened, for people
+ */
+#pragma once
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "model/records.h"
+#include "util/clock.h"
+
+struct config;
+struct control;
+struct directory;
+struct error;
+struct events;
+struct facts;
+struct job;
+struct node_vm;
+struct order_wait;
+struct records;
+struct session;
+struct storage;
+struct store;
+
+struct node {
+	struct config *config;
+	sd_event *loop;
+	int run_fd; /* RUN */
+	int lock_fd;
+	char boot_id[BOOT_ID_SIZE];
+	char machine_id[40];
+	uint64_t started; /* wall clock */
+
+	struct store *store;
+	struct storage *storage;
+	struct records *records;
+	struct session *session;
+	struct directory *directory;
+	struct control *control;
+	struct events *events;
+	struct facts *facts;
+	struct order_wait *orders;
+	struct job *jobs;
+
+	struct node_vm **vms; /* sorted by name */
+	size_t n_vms;
+	enum node_mode mode;
+	uint64_t mode_version;
+	uint64_t written; /* counts answered writes of ours, so that an older listing is known as
+			     such */
+	sd_event_source *settle; /* deferred: many reasons to look at VMs, one look */
+};
+
+/* `root` as on the command line, or NULL. */
+struct node *node_new(void);
+struct node *node_free(struct node *node);
+
+/* The phases of main.c, in order. */
+int node_configure(struct node *node, const char *root, struct error *err);
+int node_lock(struct node *node, struct error *err);
+int node_open_store(struct node *node, struct error *err);
+int node_adopt_keepers(struct node *node, struct error *err);
+int node_listen(struct node *node, struct error *err);
+int node_serve(struct node *node, struct error *err);
+
+/* (Re)arms a one-shot timer `usec` from now; makes the source when it is NULL. */
+void node_timer(struct node *node, sd_event_source **source, uint64_t usec,
+		sd_event_time_handler_t handler, void *ctx);
+
+/* One text each for the log line at the start and `drover version`. */
+json_t *node_version(const struct node *node);

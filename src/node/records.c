@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "node/records.h"
+
+#include <errno.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/config.h"
+#include "model/definition.h"
+#include "node/control.h"
+#include "node/directory.h"
+#include "node/node.h"
+#include "node/session.h"
+#include "node/vm.h"
+#include "store/store.h"
+#include "util/clock.h"
+#include "util/error.h"
+#include "util/log.h"
+#include "util/mem.h"
+#include "wire/json.h"
+
+#define VMS_PREFIX "/drover/vms/"
+/* Changes of others show a little later, those of ours are known from their answers; so a storm of
+ * starts does not become a storm of listings. */
+#define LOOK_AFTER (50 * USEC_PER_MSEC)
+#define LOOK_SHARE 10 /* at most a tenth of our time goes into listings */
+#define DAMAGED_AGAIN (5 * USEC_PER_SEC)
+
+struct waiter {
+	struct waiter *next;
+	records_fn done;
+	void *ctx;
+};
+
+struct records {
+	struct node *node;
+	struct store_watch *vms, *self;
+	sd_event_source *look;
+	bool asked, again;
+	bool answered;
+	uint64_t asked_at, asked_written;
+	char trouble[512];
+	struct waiter *waiters, *next_waiters; /* for this listing, and for the one after */
+};
+
+static void list(struct records *records);
+
+static int on_look(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	list(userdata);
+	return 0;
+}
+
+static void look_in(struct records *records, uint64_t usec)
+{
+	if (records->asked)
+		records->again = true;
+	else
+		node_timer(records->node, &records->look, usec, on_look, records);
+}
+
+static void call_waiters(struct records *records)
+{
+	struct waiter *waiter = records->waiters;
+
+	records->waiters = NULL;
+	while (waiter) {
+		struct waiter *next = waiter->next;
+
+		waiter->done(waiter->ctx);
+		free(waiter);
+		waiter = next;
+	}
+}
+
+/* "/drover/vms/NAME/LEAF" */
+static int split_key(const char *key, char name[VM_NAME_MAX + 1])
+{
+	const char *rest = key + strlen(VMS_PREFIX);
+	size_t length = strcspn(rest, "/");
+
+	if (length == 0 || length > VM_NAME_MAX || rest[length] != '/')
+		return -1;
+	memcpy(name, rest, length);
+	name[length] = '\0';
+	if (definition_check_name(name, NULL) < 0)
+		return -1;
+	return vm_leaf_of(rest + length + 1);
+}
+
+/* Our own write was answered after this listing was asked for: the listing may be older. */
+static bool newer_here(const struct records *records, const struct node_vm *vm)
+{
+	return vm->written > records->asked_written;
+}
+
+static void sweep(struct records *records, const bool (*seen)[VM_LEAVES], size_t count)
+{
+	struct node *node = records->node;
+
+	for (size_t i = node->n_vms; i-- > 0;) {
+		struct node_vm *vm = node->vms[i];
+
+		if (newer_here(records, vm)) {
+			records->again = true;
+			continue;
+		}
+		for (int leaf = 0; leaf < VM_LEAVES; leaf++)
+			if (i >= count || !seen[i][leaf])
+				vm_set_record(vm, (enum vm_leaf)leaf, NULL, 0);
+	}
+}
+
+static void take_listing(struct records *records, const struct store_entry *entries, size_t count)
+{
+	struct node *node = records->node;
+	char name[VM_NAME_MAX + 1];
+	bool(*seen)[VM_LEAVES];
+
+	/* Names first, so that places in the node's table stay as they are. */
+	for (size_t i = 0; i < count; i++)
+		if (split_key(entries[i].key, name) >= 0)
+			(void)vm_need(node, name);
+	seen = xcalloc(node->n_vms + 1, sizeof(*seen));
+	for (size_t i = 0; i < count; i++) {
+		int leaf = split_key(entries[i].key, name);
+		size_t at;
+
+		if (leaf < 0)
+			continue;
+		at = vm_position(node, name);
+		seen[at][leaf] = true;
+		if (!newer_here(records, node->vms[at]))
+			vm_set_record(node->vms[at], (enum vm_leaf)leaf, entries[i].value,
+				      entries[i].version);
+	}
+	sweep(records, seen, node->n_vms);
+	free(seen);
+}
+
+static void first_answer(struct records *records)
+{
+	if (records->answered)
+		return;
+	records->answered = true;
+	control_begin(records->node);
+}
+
+static void listing_failed(struct records *records, int r, const struct error *err)
+{
+	if (strcmp(records->trouble, err->text) != 0)
+		log_error("the records of the cluster cannot be read: %s; going on with what is "
+			  "known",
+			  err->text);
+	(void)snprintf(records->trouble, sizeof(records->trouble), "%s", err->text);
+	look_in(records, r == -EAGAIN ? records->node->config->timers.store_retry : DAMAGED_AGAIN);
+}
+
+static void on_listed(void *ctx, int r, const struct store_entry *entries, size_t count,
+		      const struct error *err)
+{
+	struct records *records = ctx;
+	uint64_t took;
+
+	records->asked = false;
+	if (r < 0) {
+		listing_failed(records, r, err);
+	} else {
+		if (records->trouble[0])
+			log_info("the records of the cluster can be read again");
+		records->trouble[0] = '\0';
+		take_listing(records, entries, count);
+		directory_look(records->node);
+	}
+	first_answer(records);
+	call_waiters(records);
+	records->waiters = records->next_waiters;
+	records->next_waiters = NULL;
+	if (r < 0)
+		return;
+	took = clock_now() - records->asked_at;
+	if (records->again || records->waiters) {
+		records->again = false;
+		look_in(records, records->waiters ? 0 : LOOK_AFTER + took * LOOK_SHARE);
+	}
+}
+
+static void list(struct records *records)
+{
+	struct error err = { 0 };
+	int r;
+
+	records->again = false;
+	records->asked_at = clock_now();
+	records->asked_written = records->node->written;
+	r = store_list(records->node->store, VMS_PREFIX, on_listed, records, &err);
+	if (r < 0)
+		listing_failed(records, r, &err);
+	else
+		records->asked = true;
+}
+
+static void on_vms_changed(void *ctx)
+{
+	struct records *records = ctx;
+
+	look_in(records, records->answered ? LOOK_AFTER : 0);
+}
+
+static void on_mode(void *ctx, int r, const struct store_entry *entry, const struct error *err)
+{
+	struct node *node = ctx;
+	int mode = NODE_READY;
+
+	if (r < 0 && r != -ENOENT)
+		return;
+	if (r == 0) {
+		if (entry->version == node->mode_version)
+			return;
+		mode = node_mode_of(json_string_or(entry->value, "mode", ""));
+		if (mode < 0) {
+			log_error("the mode of this node cannot be read; leaving it as it is");
+			return;
+		}
+	}
+	node->mode_version = r == 0 ? entry->version : 0;
+	if ((enum node_mode)mode == node->mode)
+		return;
+	node->mode = (enum node_mode)mode;
+	log_info("mode of this node: %s", node_mode_name(node->mode));
+	vm_touch_all(node);
+}
+
+static void on_self_changed(void *ctx)
+{
+	struct node *node = ctx;
+	char key[RECORD_KEY_SIZE];
+
+	(void)store_get(node->store, key_node(key, node->config->node, "mode"), on_mode, node,
+			NULL);
+	session_renew(node);
+}
+
+int records_open(struct node *node, struct error *err)
+{
+	struct records *records = xcalloc(1, sizeof(*records));
+	char prefix[RECORD_KEY_SIZE];
+	int r;
+
+	records->node = node;
+	node->records = records;
+	r = store_watch(node->store, key_node(prefix, node->config->node, ""), on_self_changed,
+			node, &records->self, err);
+	if (r < 0)
+		return r;
+	return store_watch(node->store, VMS_PREFIX, on_vms_changed, records, &records->vms, err);
+}
+
+struct records *records_close(struct records *records)
+{
+	if (!records)
+		return NULL;
+	store_unwatch(records->vms);
+	store_unwatch(records->self);
+	sd_event_source_disable_unref(records->look);
+	for (struct waiter *list = records->waiters, *next; list; list = next) {
+		next = list->next;
+		free(list);
+	}
+	for (struct waiter *list = records->next_waiters, *next; list; list = next) {
+		next = list->next;
+		free(list);
+	}
+	free(records);
+	return NULL;
+}
+
+bool records_answered(const struct node *node)
+{
+	return node->records && node->records->answered;
+}
+
+const char *records_trouble(const struct node *node)
+{
+	if (!records_answered(node))
+		return "the store has not answered yet";
+	return node->records->trouble[0] ? node->records->trouble : NULL;
+}
+
+void records_refresh(struct node *node)
+{
+	look_in(node->records, 0);
+}
+
+void records_after_refresh(struct node *node, records_fn done, void *ctx)
+{
+	struct records *records = node->records;
+	struct waiter *waiter = xcalloc(1, sizeof(*waiter));
+	struct waiter **list = records->asked ? &records->next_waiters : &records->waiters;
+
+	*waiter = (struct waiter){ .next = *list, .done = done, .ctx = ctx };
+	*list = waiter;
+	look_in(records, 0);
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the store knows of VMs and of this node, kept beside it: listed at the start and whenever
+ * somebody else may have changed something.  When the store does not answer or is damaged, what is
+ * known stays: silence and damage never empty anything. */
+#pragma once
+#include <stdbool.h>
+
+struct error;
+struct node;
+struct records;
+
+int records_open(struct node *node, struct error *err);
+struct records *records_close(struct records *records);
+
+/* True once the first listing was answered, either way. */
+bool records_answered(const struct node *node);
+/* Why the store's content is not known (any more), or NULL. */
+const char *records_trouble(const struct node *node);
+/* Somebody found that what is known is out of date. */
+void records_refresh(struct node *node);
+/* The same for callers that need to go on after it: `done` is called once, from the loop, after the
+ * next listing. */
+typedef void (*records_fn)(void *ctx);
+void records_after_refresh(struct node *node, records_fn done, void *ctx);

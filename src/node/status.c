@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A VM object is what the records say, and over it what the keeper says.  Without a keeper the
+ * object says so instead of repeating old news: a pid that nobody vouches for is worse than none.
+ */
+#include "node/status.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/config.h"
+#include "model/definition.h"
+#include "node/node.h"
+#include "node/records.h"
+#include "node/session.h"
+#include "node/vm.h"
+#include "storage/storage.h"
+#include "util/cleanup.h"
+#include "util/clock.h"
+#include "util/error.h"
+#include "util/mem.h"
+#include "wire/json.h"
+#include "wire/peer.h"
+
+struct volumes {
+	struct volume_info *infos;
+	size_t count;
+};
+
+static struct volumes volumes_load(const struct node *node)
+{
+	struct volumes volumes = { 0 };
+
+	/* Without them the objects lack paths, no more. */
+	(void)volume_list(node->storage, &volumes.infos, &volumes.count, NULL);
+	return volumes;
+}
+
+static void volumes_done(struct volumes *volumes)
+{
+	for (size_t i = 0; i < volumes->count; i++)
+		volume_info_done(&volumes->infos[i]);
+	free(volumes->infos);
+}
+
+static const struct volume_info *volume_find(const struct volumes *volumes, const char *vm,
+					     const char *name)
+{
+	for (size_t i = 0; i < volumes->count; i++)
+		if (strcmp(volumes->infos[i].vm, vm) == 0 &&
+		    strcmp(volumes->infos[i].name, name) == 0)
+			return &volumes->infos[i];
+	return NULL;
+}
+
+static json_t *volumes_json(const struct node_vm *vm, const struct volumes *volumes)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; vm->definition && i < vm->definition->n_volumes; i++) {
+		const struct definition_volume *want = &vm->definition->volumes[i];
+		const struct volume_info *have = volume_find(volumes, vm->name, want->name);
+		const char *path = want->path ? want->path : have ? have->path : NULL;
+
+		json_array_append_new(
+			list, json_pack("{s:s, s:I, s:s, s:s?}", "name", want->name, "size_bytes",
+					(json_int_t)(have ? have->size : want->size), "format",
+					volume_format_name((enum volume_format)want->format),
+					"path", path));
+	}
+	return list;
+}
+
+static json_t *nics_json(const struct node_vm *vm)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; vm->definition && i < vm->definition->n_nics; i++) {
+		const struct definition_nic *nic = &vm->definition->nics[i];
+
+		json_array_append_new(list,
+				      json_pack("{s:s, s:s, s:s, s:n}", "name", nic->name,
+						"network", nic->network, "mac", nic->mac, "tap"));
+	}
+	return list;
+}
+
+static void set_definition(json_t *object, const struct node_vm *vm)
+{
+	const struct definition *definition = vm->definition;
+	char source[VM_SOURCE_SIZE];
+
+	json_object_set_new(object, "memory_mib",
+			    definition ? json_integer((json_int_t)definition->memory_mib)
+				       : json_null());
+	json_object_set_new(object, "cores",
+			    definition ? json_integer(definition->cores) : json_null());
+	json_object_set_new(object, "generation",
+			    vm_defined(vm) ? json_integer((json_int_t)vm->record.generation)
+					   : json_null());
+	json_set_string(object, "source",
+			vm_defined(vm)
+				? definition_record_source(&vm->record, source, sizeof(source))
+				: NULL);
+	json_object_set_new(object, "source_gone", json_boolean(vm_defined(vm) && vm->record.gone));
+}
+
+static json_t *order_object(const struct node_vm *vm)
+{
+	if (vm->order.kind == ORDER_NONE)
+		return json_null();
+	return json_pack("{s:s, s:s, s:s}", "kind", order_kind_name(vm->order.kind), "since",
+			 vm->order.since, "by", vm->order.by);
+}
+
+/* What the keeper knows better than the records do. */
+static void set_told(json_t *object, const struct node_vm *vm)
+{
+	static const char *const live[] = { "pid",	   "since",	   "started",
+					    "accelerator", "machine_type", "qemu_version",
+					    "guest_agent", "epoch",	   "running_generation",
+					    "memory_mib",  "cores",	   "uuid" };
+	static const char *const kept[] = { "since", "exit" };
+	const char *const *keys = vm->told_now ? live : kept;
+	size_t count = vm->told_now ? ARRAY_SIZE(live) : ARRAY_SIZE(kept);
+
+	for (size_t i = 0; i < count; i++) {
+		json_t *value = json_object_get(vm->told, keys[i]);
+
+		if (value && !json_is_null(value))
+			(void)json_object_set(object, keys[i], value);
+	}
+	if (vm->told_now && json_object_get(vm->told, "exit"))
+		(void)json_object_set(object, "exit", json_object_get(vm->told, "exit"));
+}
+
+static void set_uptime(json_t *object)
+{
+	uint64_t started, now = clock_wall();
+
+	if (!json_is_integer(json_object_get(object, "pid")) ||
+	    clock_parse(json_string_or(object, "started", ""), &started) < 0 || now < started)
+		return;
+	(void)json_object_set_new(object, "uptime_s",
+				  json_integer((json_int_t)((now - started) / USEC_PER_SEC)));
+}
+
+/* Taps are known to the keeper only. */
+static void set_taps(json_t *object, const struct node_vm *vm)
+{
+	json_t *nics = json_object_get(object, "nics"), *told = json_object_get(vm->told, "nics");
+	json_t *nic;
+	size_t i;
+
+	if (!vm->told_now)
+		return;
+	json_array_foreach(nics, i, nic)
+	{
+		json_t *same = json_array_get(told, i);
+
+		if (strcmp(json_string_or(same, "name", ""), json_string_or(nic, "name", "-")) == 0)
+			json_set_string(nic, "tap", json_string_or(same, "tap", NULL));
+	}
+}
+
+static void set_pending(json_t *object, const struct node_vm *vm)
+{
+	const char *pending = vm->told_now ? json_string_or(vm->told, "pending", NULL) : NULL;
+	CLEANUP_FREE char *both = NULL;
+
+	if (pending && vm->file_error)
+		both = xasprintf("%s; %s", pending, vm->file_error);
+	json_set_string(object, "pending", both ? both : pending ? pending : vm->file_error);
+}
+
+static json_t *vm_json(const struct node_vm *vm, const struct volumes *volumes)
+{
+	static const char *const nulls[] = { "pid",	     "since",	    "started",
+					     "uptime_s",     "accelerator", "machine_type",
+					     "qemu_version", "guest_agent", "epoch",
+					     "exit",	     "uuid",	    "running_generation" };
+	json_t *object = json_object();
+	const char *reason;
+	enum vm_state state = vm_state(vm, &reason);
+
+	json_set_string(object, "name", vm->name);
+	json_set_string(object, "state", vm_state_name(state));
+	json_set_string(object, "wish", vm_wish_name(vm->wish));
+	json_set_string(object, "reason", reason && *reason ? reason : vm_unreadable(vm));
+	json_set_string(object, "node", vm->node->config->node);
+	if (state == VM_OFF && vm->owner.node[0])
+		json_set_string(object, "node", vm->owner.node);
+	for (size_t i = 0; i < ARRAY_SIZE(nulls); i++)
+		json_object_set_new(object, nulls[i], json_null());
+	set_definition(object, vm);
+	set_told(object, vm);
+	set_uptime(object);
+	if (vm->told_now && json_is_null(json_object_get(object, "guest_agent")) &&
+	    json_is_integer(json_object_get(object, "pid")))
+		json_set_string(object, "guest_agent", "unknown");
+	json_object_set_new(object, "volumes", volumes_json(vm, volumes));
+	json_object_set_new(object, "nics", nics_json(vm));
+	set_taps(object, vm);
+	json_object_set_new(object, "order", order_object(vm));
+	if (vm->version[VM_OWNER])
+		json_object_set_new(object, "epoch", json_integer((json_int_t)vm->owner.epoch));
+	set_pending(object, vm);
+	return object;
+}
+
+json_t *status_json(const struct node_vm *vm)
+{
+	struct volumes volumes = volumes_load(vm->node);
+	json_t *object = vm_json(vm, &volumes);
+
+	volumes_done(&volumes);
+	return object;
+}
+
+json_t *status_list(const struct node *node)
+{
+	struct volumes volumes = volumes_load(node);
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < node->n_vms; i++)
+		if (!node->vms[i]->removed)
+			json_array_append_new(list, vm_json(node->vms[i], &volumes));
+	volumes_done(&volumes);
+	return list;
+}
+
+void status_ls(struct node *node, struct request *request)
+{
+	json_auto_t *list = NULL;
+	struct error err = { 0 };
+
+	/* What is known is shown; that nothing is known is not the same as that there is nothing.
+	 */
+	if (node->n_vms == 0 && records_trouble(node)) {
+		(void)error_try_again(&err, "no VMs are known: %s", records_trouble(node));
+		request_fail(request, &err);
+		return;
+	}
+	list = status_list(node);
+	request_return(request, list);
+}
+
+void status_one(struct node *node, struct request *request)
+{
+	struct error err = { 0 };
+	struct node_vm *vm = vm_of_request(node, request, &err);
+	json_auto_t *object = NULL;
+
+	if (!vm) {
+		request_fail(request, &err);
+		return;
+	}
+	object = status_json(vm);
+	request_return(request, object);
+}
+
+/* ---- explain ---- */
+
+static void say(json_t *list, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void say(json_t *list, const char *fmt, ...)
+{
+	CLEANUP_FREE char *text = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vasprintf(&text, fmt, ap) < 0)
+		text = NULL;
+	va_end(ap);
+	if (text)
+		json_array_append_new(list, json_text(text, strlen(text)));
+}
+
+static void say_wish(json_t *list, const struct node_vm *vm)
+{
+	const char *name = vm->name, *node = vm->node->config->node;
+	char source[VM_SOURCE_SIZE] = "";
+
+	if (!vm_defined(vm)) {
+		say(list, "There is no definition of it, so nothing is done about it; "
+			  "'drover apply' gives it one.");
+		return;
+	}
+	if (vm_unreadable(vm)) {
+		say(list, "Nothing is done about it: %s", vm_unreadable(vm));
+		return;
+	}
+	(void)definition_record_source(&vm->record, source, sizeof(source));
+	switch (vm->wish) {
+	case WISH_RUN:
+		say(list,
+		    "It should run: its definition (%s) says so and no order stands against "
+		    "it.",
+		    source);
+		break;
+	case WISH_PAUSE:
+		say(list, "It should be paused: %s ordered that at %s; 'drover resume %s' ends it.",
+		    vm->order.by, vm->order.since, name);
+		break;
+	case WISH_STOP:
+		say(list, "It should be off: %s ordered '%s' at %s; 'drover start %s' ends that.",
+		    vm->order.by, order_kind_name(vm->order.kind), vm->order.since, name);
+		break;
+	case WISH_OFF:
+		say(list,
+		    "It should be off: its definition (%s) says 'online: false'; change it "
+		    "there.",
+		    source);
+		break;
+	case WISH_HANDS_OFF:
+		if (vm->record.gone)
+			say(list,
+			    "Hands off: its %s is gone. Put the file back, or remove the VM "
+			    "with 'drover rm %s'.",
+			    source, name);
+		else
+			say(list,
+			    "Hands off: 'kvm_host' is empty in its definition (%s); name '%s' "
+			    "there and this node takes care of it.",
+			    source, node);
+		break;
+	case WISH_ELSEWHERE:
+		say(list,
+		    "It belongs elsewhere: 'kvm_host' names '%s' in its definition (%s), and "
+		    "this node is '%s'.",
+		    vm->definition->kvm_host, source, node);
+		break;
+	case WISH_NODE_STOPPED:
+		say(list, "It should be off: this node is in mode 'stopped'; 'drover node ready' "
+			  "ends that.");
+		break;
+	default:
+		break;
+	}
+}
+
+static void say_state(json_t *list, const struct node_vm *vm)
+{
+	const char *reason, *since = json_string_or(vm->told, "since", NULL);
+	enum vm_state state = vm_state(vm, &reason);
+
+	say(list, "VM '%s' is %s%s%s%s%s.", vm->name, vm_state_name(state), since ? " since " : "",
+	    since ? since : "", reason && *reason ? ": " : "", reason && *reason ? reason : "");
+}
+
+static void say_next(json_t *list, const struct node_vm *vm)
+{
+	const char *name = vm->name;
+
+	switch (vm_state(vm, NULL)) {
+	case VM_FAILED:
+		say(list,
+		    "'drover logs %s' shows what QEMU said; 'drover ensure %s' tries again now.",
+		    name, name);
+		break;
+	case VM_PANICKED:
+	case VM_INTERNAL_ERROR:
+		say(list,
+		    "It is kept for a look ('drover console %s --lines 50'); 'drover restart "
+		    "%s' ends it and starts it anew.",
+		    name, name);
+		break;
+	case VM_IO_ERROR:
+		say(list, "When the disk works again, 'drover resume %s' lets the guest go on.",
+		    name);
+		break;
+	case VM_UNRESPONSIVE:
+		say(list, "QEMU lives and does not answer; 'drover kill %s' ends it if that lasts.",
+		    name);
+		break;
+	case VM_PAUSED:
+		if (vm->wish == WISH_RUN)
+			say(list,
+			    "Somebody paused it at its monitor; 'drover resume %s' lets it go on.",
+			    name);
+		break;
+	default:
+		break;
+	}
+}
+
+static json_t *explain(const struct node_vm *vm)
+{
+	const struct node *node = vm->node;
+	const char *pending = vm->told_now ? json_string_or(vm->told, "pending", NULL) : NULL;
+	struct error err = { 0 };
+	json_t *list = json_array();
+
+	say_state(list, vm);
+	say_wish(list, vm);
+	if (pending)
+		say(list,
+		    "Its definition has changed since it was started; that takes effect with "
+		    "'drover restart %s'.",
+		    vm->name);
+	if (vm->file_error)
+		say(list, "%s", vm->file_error);
+	if (link_words(&vm->link) && vm->link.state != LINK_NONE)
+		say(list, "Keeper: %s.", link_words(&vm->link));
+	if (records_trouble(node))
+		say(list, "Store: %s.", records_trouble(node));
+	else if (session_check(node, &err) < 0)
+		say(list, "Nothing can be started: %s.", err.text);
+	say_next(list, vm);
+	return list;
+}
+
+void status_explain(struct node *node, struct request *request)
+{
+	struct error err = { 0 };
+	struct node_vm *vm = vm_of_request(node, request, &err);
+	json_auto_t *answer = NULL;
+
+	if (!vm) {
+		request_fail(request, &err);
+		return;
+	}
+	answer = json_pack("{s:o}", "sentences", explain(vm));
+	request_return(request, answer);
+}
