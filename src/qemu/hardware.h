@@ -78,7 +78,8 @@ struct binding_input {
 	const char *data_dir; /* -L, or "" */
 	const char *vm;
 	const char *token; /* instance token, whole: the `opaque` of each add-fd */
-	int monitor_fd, agent_fd, serial_fd, serial_log_fd; /* listening sockets; log for append */
+	/* Listening sockets, and a log opened with exactly O_WRONLY | O_APPEND. */
+	int monitor_fd, agent_fd, serial_fd, serial_log_fd;
 	const char *kernel_path, *initrd_path, *firmware_path; /* as QEMU sees them, or NULL */
 	const struct binding_volume *volumes;
 	size_t n_volumes;
