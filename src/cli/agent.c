@@ -52,6 +52,10 @@ static int connect_agent(const struct cli *cli, struct error *err)
 	if (fd == -EACCES || fd == -EPERM)
 		return error_set(err, fd, "you may not talk to the agent at %s: run this as root",
 				 path);
+	if ((fd == -ENOENT || fd == -ENOTDIR || fd == -ECONNREFUSED) && *cli->paths.root)
+		return error_set_class(err, ERROR_TRY_AGAIN, fd,
+				       "no agent answers at %s: start it with 'droverd --root %s'",
+				       path, cli->paths.root);
 	if (fd == -ENOENT || fd == -ENOTDIR || fd == -ECONNREFUSED)
 		return error_set_class(err, ERROR_TRY_AGAIN, fd,
 				       "no agent answers at %s: start droverd ('systemctl start "

@@ -112,23 +112,27 @@ static int from_guest(struct line *line, struct error *err)
 
 static int from_terminal(struct line *line, struct error *err)
 {
-	ssize_t n = read(STDIN_FILENO, line->pending, sizeof(line->pending));
-	char *escape;
+	size_t room = sizeof(line->pending) - line->n_pending;
+	char buffer[sizeof(line->pending)];
+	ssize_t n = read(STDIN_FILENO, buffer, sizeof(buffer));
+	const char *escape;
+	size_t length;
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return 1;
-	/* A terminal that hung up says EIO. */
+	/* The end of a pipe is only the end of what is said; a terminal that hung up says EIO. */
 	if (n <= 0) {
 		line->fds[INPUT].fd = -1;
-		return isatty(STDIN_FILENO) || (n < 0 && errno == EIO) ? 0 : 1;
+		return line->raw || n < 0 ? 0 : 1;
 	}
-	escape = memchr(line->pending, ESCAPE, (size_t)n);
-	line->n_pending = escape ? (size_t)(escape - line->pending) : (size_t)n;
+	escape = memchr(buffer, ESCAPE, (size_t)n);
+	length = escape ? (size_t)(escape - buffer) : (size_t)n;
+	length = length < room ? length : room;
+	memcpy(line->pending + line->n_pending, buffer, length);
+	line->n_pending += length;
 	return escape ? 0 : 1;
 }
 
-/* A guest that does not read must not keep the user from leaving: what it does not take waits here,
- * and the terminal is not read meanwhile; Ctrl-C is then a signal no more, so SIGHUP or SIGTERM. */
 static int to_guest(struct line *line, struct error *err)
 {
 	ssize_t n;
@@ -138,13 +142,30 @@ static int to_guest(struct line *line, struct error *err)
 	n = write(line->fds[SOCKET].fd, line->pending, line->n_pending);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return 1;
+	/* What it said before it went is still to be read. */
 	if (n < 0 && (errno == EPIPE || errno == ECONNRESET))
-		return 0;
+		n = (ssize_t)line->n_pending;
 	if (n < 0)
 		return error_set(err, -errno, "cannot write to the console: %m");
 	line->n_pending -= (size_t)n;
 	memmove(line->pending, line->pending + n, line->n_pending);
 	return 1;
+}
+
+/* A guest that does not read must not keep the user from leaving: a terminal is read all the same,
+ * and what is typed past the buffer is lost, as on any serial line.  A pipe waits. */
+static short input_events(const struct line *line)
+{
+	return line->raw || line->n_pending == 0 ? POLLIN : 0;
+}
+
+/* 128 + signal after one. */
+static int signal_code(const struct line *line)
+{
+	struct signalfd_siginfo info = { .ssi_signo = SIGTERM };
+
+	(void)!read(line->fds[SIGNALS].fd, &info, sizeof(info));
+	return 128 + (int)info.ssi_signo;
 }
 
 static int carry(struct line *line, struct error *err)
@@ -154,7 +175,7 @@ static int carry(struct line *line, struct error *err)
 
 	while (r > 0) {
 		fds[SOCKET].events = POLLIN | (line->n_pending > 0 ? POLLOUT : 0);
-		fds[INPUT].events = line->n_pending > 0 ? 0 : POLLIN;
+		fds[INPUT].events = input_events(line);
 		fds[SIGNALS].events = POLLIN;
 		if (poll(fds, DESCRIPTORS, -1) < 0) {
 			if (errno == EINTR)
@@ -162,10 +183,10 @@ static int carry(struct line *line, struct error *err)
 			return error_set(err, -errno, "cannot wait for the console: %m");
 		}
 		if (fds[SIGNALS].revents)
-			return 0;
+			return signal_code(line);
 		if (fds[SOCKET].revents & (POLLIN | POLLHUP | POLLERR))
 			r = from_guest(line, err);
-		if (r > 0 && fds[INPUT].revents && line->n_pending == 0) {
+		if (r > 0 && fds[INPUT].revents && input_events(line)) {
 			r = from_terminal(line, err);
 			if (r == 0)
 				(void)to_guest(line, err); /* what was typed before the escape */

@@ -108,7 +108,7 @@ int run_exec(struct cli *cli, struct error *err)
 			r = write_output(answer, "err", stderr, err);
 	}
 	if (r == -EINTR)
-		return r;
+		return error_set(err, r, "no longer waiting; the command may go on in the guest");
 	if (r < 0) {
 		fprintf(stderr, "drover: %s\n", err->text);
 		return EXIT_NOT_RUN;

@@ -51,8 +51,9 @@ void help_print(FILE *out)
 
 void help_print_command(const struct command *command, FILE *out)
 {
-	fprintf(out, "Usage: drover %s%s%s%s\n\n%s\n", command->name, *command->args ? " " : "",
-		command->args, command->options ? " [OPTIONS]" : "", command->summary);
+	fprintf(out, "Usage: drover %s%s%s%s\n\n%s\n", command->name,
+		command->options ? " [OPTIONS]" : "", *command->args ? " " : "", command->args,
+		command->summary);
 	if (command->details)
 		fprintf(out, "\n%s\n", command->details);
 	if (command->options) {

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+# bash completion for drover(1)
+
+_drover_vms() {
+	drover "${root[@]}" --no-color ls 2>/dev/null | awk 'NR > 1 { print $1 }'
+}
+
+_drover() {
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
+	local commands="apply ls status explain start stop restart kill pause resume ensure rm exec
+		console monitor qmp guest hardware volume events logs config node shutdown-all version
+		help"
+	local everywhere="--root --format --no-color --help --version"
+	local waiting="--wait --no-wait --timeout"
+	local command="" options="" i root=()
+
+	COMPREPLY=()
+	for ((i = 1; i < COMP_CWORD; i++)); do
+		case ${COMP_WORDS[i]} in
+		--root) root=(--root "${COMP_WORDS[++i]}") ;;
+		--format | --timeout | --lines | -n | --volume) ((i++)) ;;
+		--) return ;;
+		-*) ;;
+		*) command=${COMP_WORDS[i]} && break ;;
+		esac
+	done
+	case $prev in
+	--root) compopt -o dirnames && return ;;
+	--format) COMPREPLY=($(compgen -W "table json" -- "$cur")) && return ;;
+	--timeout | --lines | -n | --volume) return ;;
+	esac
+	case $command in
+	apply) options="$waiting --dry-run" ;;
+	start | stop | restart | kill | pause | resume | ensure) options=$waiting ;;
+	rm) options="--volume --timeout" ;;
+	exec) options="--stdin --timeout" ;;
+	console) options="--lines" ;;
+	monitor | qmp | guest) options="--timeout" ;;
+	events) options="--lines --follow" ;;
+	logs) options="--agent --keeper --qemu --serial --lines" ;;
+	shutdown-all) options="$waiting --yes" ;;
+	esac
+	if [[ $cur == -* ]]; then
+		COMPREPLY=($(compgen -W "$options $everywhere" -- "$cur"))
+		return
+	fi
+	case $command in
+	"" | help) COMPREPLY=($(compgen -W "$commands" -- "$cur")) ;;
+	apply) compopt -o filenames && COMPREPLY=($(compgen -f -- "$cur")) ;;
+	node) COMPREPLY=($(compgen -W "status ready" -- "$cur")) ;;
+	volume)
+		if [[ $prev == ls ]]; then
+			COMPREPLY=($(compgen -W "$(_drover_vms)" -- "$cur"))
+		else
+			COMPREPLY=($(compgen -W "ls" -- "$cur"))
+		fi
+		;;
+	ls | config | shutdown-all | version) ;;
+	*)
+		if ((i == COMP_CWORD - 1)); then
+			COMPREPLY=($(compgen -W "$(_drover_vms)" -- "$cur"))
+		fi
+		;;
+	esac
+}
+
+complete -F _drover drover
