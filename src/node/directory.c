@@ -26,8 +26,9 @@
 
 #define FILE_MAX (1024u * 1024)
 #define WATCH_AGAIN (2 * USEC_PER_SEC)
-#define SETTLE_AT_MOST 20 /* quiet times; then a directory that never rests is read all the same   \
-			   */
+#define SETTLE_AT_MOST                                                                             \
+	20 /* quiet times; then a directory that never rests is read all the same                  \
+	    */
 
 struct file {
 	char *path;

@@ -34,6 +34,7 @@
 #include "wire/json.h"
 
 #define LOCK_FILE "droverd.lock"
+#define LOCK_WAIT (2 * USEC_PER_SEC) /* for our forerunner, who may be dying still */
 
 struct node *node_new(void)
 {
@@ -147,7 +148,7 @@ int node_lock(struct node *node, struct error *err)
 	char pid[32];
 	int r;
 
-	r = file_lock(node->run_fd, LOCK_FILE, 0, &node->lock_fd, err);
+	r = file_lock(node->run_fd, LOCK_FILE, LOCK_WAIT, &node->lock_fd, err);
 	if (r == -EWOULDBLOCK) {
 		(void)file_read(node->run_fd, LOCK_FILE, 32, &text, NULL, NULL);
 		if (text)

@@ -192,6 +192,8 @@ static json_t *vm_json(const struct node_vm *vm, const struct volumes *volumes)
 		json_set_string(object, "node", vm->owner.node);
 	for (size_t i = 0; i < ARRAY_SIZE(nulls); i++)
 		json_object_set_new(object, nulls[i], json_null());
+	if (vm->machine)
+		(void)json_object_update(object, vm->machine);
 	set_definition(object, vm);
 	set_told(object, vm);
 	set_uptime(object);
@@ -400,7 +402,7 @@ static json_t *explain(const struct node_vm *vm)
 		    vm->name);
 	if (vm->file_error)
 		say(list, "%s", vm->file_error);
-	if (link_words(&vm->link) && vm->link.state != LINK_NONE)
+	if (!vm->told_now && link_words(&vm->link))
 		say(list, "Keeper: %s.", link_words(&vm->link));
 	if (records_trouble(node))
 		say(list, "Store: %s.", records_trouble(node));

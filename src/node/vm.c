@@ -80,6 +80,7 @@ struct node_vm *vm_free(struct node_vm *vm)
 	definition_free(vm->definition);
 	owner_done(&vm->owner);
 	json_decref(vm->told);
+	json_decref(vm->machine);
 	for (int leaf = 0; leaf < VM_LEAVES; leaf++)
 		free(vm->unreadable[leaf]);
 	free(vm->hardware);
@@ -231,8 +232,15 @@ static int set_owner(struct node_vm *vm, json_t *value, struct error *err)
 
 static int set_hardware(struct node_vm *vm, json_t *value, struct error *err)
 {
+	static const char *const brief[] = { "machine_type", "accelerator", "qemu_version",
+					     "uuid" };
+
 	free(vm->hardware);
+	json_decref(vm->machine);
 	vm->hardware = value ? json_print(value) : NULL;
+	vm->machine = value ? json_object() : NULL;
+	for (size_t i = 0; value && i < ARRAY_SIZE(brief); i++)
+		json_set_string(vm->machine, brief[i], json_string_or(value, brief[i], NULL));
 	return 0;
 }
 

@@ -32,6 +32,7 @@ struct node_vm {
 	char *hardware;	  /* as text: large, and rarely looked at */
 	char *file_error; /* the file in etc/drover/vms is broken or refused; the last good
 			   * definition stays */
+	json_t *machine;  /* of it: machine_type, accelerator, qemu_version, uuid; or NULL */
 	uint64_t written; /* node-wide count at our last write: older listings do not count */
 	bool removed;	  /* by `rm`; goes once its keeper has */
 
