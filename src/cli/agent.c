@@ -99,7 +99,7 @@ static void on_event(void *ctx, const char *name, json_t *data, json_t *whole)
 {
 	struct wait *wait = ctx;
 	CLEANUP_FREE char *text = NULL;
-	const char *reason;
+	const char *reason, *vm;
 
 	if (strcmp(name, "progress") != 0 || !data)
 		return;
@@ -113,8 +113,8 @@ static void on_event(void *ctx, const char *name, json_t *data, json_t *whole)
 	if (!isatty(STDERR_FILENO))
 		return;
 	reason = json_string_or(data, "reason", "");
-	text = xasprintf("%s: %s%s%s",
-			 json_string_or(data, "name", wait->question->vm ? wait->question->vm : ""),
+	vm = json_string_or(data, "vm", wait->question->vm);
+	text = xasprintf("%s%s%s%s%s", vm ? vm : "", vm ? ": " : "",
 			 json_string_or(data, "state", "waiting"), *reason ? ": " : "", reason);
 	print_progress(text);
 	wait->line = true;

@@ -15,6 +15,7 @@
 #include "wire/document.h"
 
 #define LINES_MAX 1000000
+#define TIMEOUT_MAX (24 * 3600 * USEC_PER_SEC) /* the agent takes no more */
 
 /* clang-format off */
 static const struct option options[] = {
@@ -54,11 +55,12 @@ static int parse_timeout(const char *value, uint64_t *ret_usec, struct error *er
 		usec = strtoull(value, NULL, 10) * USEC_PER_SEC;
 	else if (!key_parse_duration(value, &usec))
 		usec = 0;
-	if (usec < USEC_PER_MSEC || usec > 365 * 86400 * USEC_PER_SEC)
-		return error_usage(err,
-				   "--timeout '%s': write seconds, or a time such as 30s, 500ms, "
-				   "5min or 1h",
-				   value);
+	if (usec < USEC_PER_MSEC || usec > TIMEOUT_MAX)
+		return error_usage(
+			err,
+			"--timeout '%s': write seconds, or a time such as 30s, 500ms, 5min "
+			"or 1h, at most 24h",
+			value);
 	*ret_usec = usec;
 	return 0;
 }

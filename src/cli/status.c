@@ -13,17 +13,29 @@
 
 static void print_string(const json_t *vm, const char *title, const char *key)
 {
-	const json_t *value = json_object_get(vm, key);
-	CLEANUP_FREE char *text = NULL;
+	print_field(title, json_string_or(vm, key, NULL));
+}
 
-	if (json_is_string(value))
-		print_field(title, json_string_value(value));
-	else if (value && !json_is_null(value)) {
-		text = json_print(value);
-		print_field(title, text);
-	} else {
-		print_field(title, NULL);
-	}
+/* Who said so, when the wish is not the definition's. */
+static void print_order(const json_t *order)
+{
+	CLEANUP_FREE char *line =
+		xasprintf("%s since %s, by %s", json_string_or(order, "kind", "?"),
+			  json_string_or(order, "since", "-"), json_string_or(order, "by", "-"));
+
+	print_field("order", line);
+}
+
+static void print_exit(const json_t *exit)
+{
+	const json_t *code = json_object_get(exit, "code");
+	char buffer[QUANTITY_SIZE];
+	CLEANUP_FREE char *line = xasprintf("%s%s%s at %s", json_string_or(exit, "how", "?"),
+					    json_is_integer(code) ? " " : "",
+					    json_is_integer(code) ? print_number(code, buffer) : "",
+					    json_string_or(exit, "time", "-"));
+
+	print_field("last exit", line);
 }
 
 static void print_volumes(const json_t *volumes)
@@ -70,12 +82,12 @@ static void print_block(const struct cli *cli, const json_t *vm)
 	       print_unpaint(cli), since);
 	print_string(vm, "wish", "wish");
 	print_string(vm, "reason", "reason");
-	if (json_bool_or(vm, "pending", false) || json_string_or(vm, "pending", NULL))
+	if (json_string_or(vm, "pending", NULL))
 		print_string(vm, "pending", "pending");
-	if (json_string_or(vm, "order", NULL) || json_is_object(json_object_get(vm, "order")))
-		print_string(vm, "order", "order");
+	if (json_is_object(json_object_get(vm, "order")))
+		print_order(json_object_get(vm, "order"));
 	if (json_is_object(json_object_get(vm, "exit")))
-		print_string(vm, "last exit", "exit");
+		print_exit(json_object_get(vm, "exit"));
 	print_string(vm, "node", "node");
 	print_field("pid", print_number(json_object_get(vm, "pid"), buffer));
 	print_field("uptime", print_seconds(json_object_get(vm, "uptime_s"), buffer));

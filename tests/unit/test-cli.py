@@ -129,6 +129,7 @@ class Codes(unittest.TestCase):
                 ("start",): "write: drover start VM", ("start", "a", "b"): "one argument too many",
                 ("start", "a", "--lines", "3"): "takes no --lines",
                 ("start", "a", "--timeout", "soon"): "30s", ("start", "a", "--timeout", "0"): "30s",
+                ("start", "a", "--timeout", "2d"): "at most 24h",
                 ("ls", "--format", "xml"): "table or json", ("ls", "--format"): "needs a value",
                 ("events", "-n", "-3"): "number", ("logs", "a", "--qemu", "--serial"): "one log",
                 ("logs", "--serial"): "drover logs VM --serial", ("start", ""): "no name of a VM",
@@ -359,10 +360,12 @@ class Printing(unittest.TestCase):
                 self.assertNotRegex(printed, b"[\033\x07]|\xc2\x9b")
 
     def test_status_shows_all_of_a_vm(self):
-        with Agent({"status": VM}) as agent:
+        more = {"order": {"kind": "stop", "since": "2026", "by": "uid 0 at alpha"},
+                "exit": {"how": "signal", "code": 9, "time": "2026"}, "pending": "restart"}
+        with Agent({"status": {**VM, **more}}) as agent:
             text = run(agent, "status", "web01").stdout.decode()
         for part in ("web01", "running since 2026-11-20T09:30:00Z", "1h 1m", "512 MiB", "5 GiB",
-                     "00:01:02:03:05:06", "answering", "pc-q35-7.2"):
+                     "00:01:02:03:05:06", "answering", "pc-q35-7.2", "by uid 0 at alpha", "signal 9 at 2026", "restart"):
             self.assertIn(part, text)
 
     def test_missing_keys_and_wrong_types_are_dashes(self):
@@ -395,7 +398,7 @@ class Waiting(unittest.TestCase):
         self.addCleanup(self.go.set)
 
     def slow(self, arguments, tell):
-        tell({"state": "starting", "reason": "waiting for disks"})
+        tell({"vm": "web01", "state": "starting", "reason": "waiting for disks"})
         self.go.wait(DEADLINE)
         return VM
 
