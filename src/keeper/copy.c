@@ -2,6 +2,7 @@
 #include "keeper/copy.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -127,6 +128,17 @@ static json_t *describe_exit(const struct copy *copy, char *text, size_t size)
 	return exit;
 }
 
+/* Beside QEMU's own last words (fc-P12). */
+static void log_end(const struct keeper *keeper, const struct copy *copy, const char *text)
+{
+	CLEANUP_FD int fd = openat(keeper->log_fd, "qemu.log", O_WRONLY | O_APPEND | O_CLOEXEC);
+	char now[CLOCK_TEXT_SIZE];
+
+	if (fd >= 0)
+		(void)dprintf(fd, "%s pid %d: %s\n", clock_text(clock_wall(), now),
+			      (int)copy->id.pid, text);
+}
+
 /* Tells of an end, and remembers it as a failure unless it was ordered or a start tells better. */
 static void note_end(struct keeper *keeper, const struct copy *copy)
 {
@@ -136,6 +148,7 @@ static void note_end(struct keeper *keeper, const struct copy *copy)
 	json_decref(keeper->report.last_exit);
 	keeper->report.last_exit = describe_exit(copy, text, sizeof(text));
 	keeper->remains = true;
+	log_end(keeper, copy, text);
 	report_event(keeper, "qemu-ended", keeper->report.last_exit, "%s", text);
 	if (!copy->end_ordered && !keeper->start)
 		keeper_failed(keeper, ran, text);

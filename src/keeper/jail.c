@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -13,6 +14,8 @@
 
 #include "util/cleanup.h"
 #include "util/error.h"
+#include "util/file.h"
+#include "util/mem.h"
 
 static int open_readable(const char *what, const char *path, int *ret_fd, struct error *err)
 {
@@ -36,12 +39,23 @@ static int open_readable(const char *what, const char *path, int *ret_fd, struct
 	return 0;
 }
 
+/* systemd-resolved keeps it in /run, which will be hidden. */
+static void open_resolv(struct jail *jail)
+{
+	CLEANUP_FREE char *path = realpath("/etc/resolv.conf", NULL);
+
+	if (!path || strncmp(path, "/run/", 5) != 0 || strlen(path) >= sizeof(jail->resolv))
+		return;
+	jail->resolv_fd = open(path, O_PATH | O_CLOEXEC);
+	(void)snprintf(jail->resolv, sizeof(jail->resolv), "%s", path);
+}
+
 int jail_open(struct jail *jail, const char *kernel, const char *initrd, const char *firmware,
 	      struct error *err)
 {
 	int r;
 
-	jail->kernel_fd = jail->initrd_fd = jail->firmware_fd = -1;
+	jail->kernel_fd = jail->initrd_fd = jail->firmware_fd = jail->resolv_fd = -1;
 	r = open_readable("kernel", kernel, &jail->kernel_fd, err);
 	if (r == 0)
 		r = open_readable("initrd", initrd, &jail->initrd_fd, err);
@@ -49,6 +63,8 @@ int jail_open(struct jail *jail, const char *kernel, const char *initrd, const c
 		r = open_readable("firmware", firmware, &jail->firmware_fd, err);
 	if (r < 0)
 		jail_done(jail);
+	else
+		open_resolv(jail);
 	return r;
 }
 
@@ -57,7 +73,8 @@ void jail_done(struct jail *jail)
 	cleanup_closep(&jail->kernel_fd);
 	cleanup_closep(&jail->initrd_fd);
 	cleanup_closep(&jail->firmware_fd);
-	jail->kernel_fd = jail->initrd_fd = jail->firmware_fd = -1;
+	cleanup_closep(&jail->resolv_fd);
+	jail->kernel_fd = jail->initrd_fd = jail->firmware_fd = jail->resolv_fd = -1;
 }
 
 static const struct {
@@ -117,6 +134,14 @@ static int place_file(int tree, const char *path, struct error *err)
 	return 0;
 }
 
+static int make_parents(const char *path, struct error *err)
+{
+	CLEANUP_FREE char *dir = xstrdup(path);
+
+	*strrchr(dir, '/') = '\0';
+	return file_make_dirs(AT_FDCWD, dir, 0755, err);
+}
+
 static int make_run(const struct jail *jail, struct error *err)
 {
 	int r;
@@ -131,6 +156,10 @@ static int make_run(const struct jail *jail, struct error *err)
 		r = place_file(jail->initrd_fd, JAIL_INITRD, err);
 	if (r == 0)
 		r = place_file(jail->firmware_fd, JAIL_FIRMWARE, err);
+	if (r == 0 && jail->resolv_fd >= 0)
+		r = make_parents(jail->resolv, err);
+	if (r == 0)
+		r = place_file(jail->resolv_fd, jail->resolv, err);
 	return r;
 }
 
@@ -145,6 +174,8 @@ int jail_enter(void *ctx, struct error *err)
 		r = detach_file(&jail.initrd_fd, err);
 	if (r == 0)
 		r = detach_file(&jail.firmware_fd, err);
+	if (r == 0)
+		r = detach_file(&jail.resolv_fd, err);
 	if (r < 0)
 		return r;
 	if (jail.kvm && stat("/dev/kvm", &st) < 0)

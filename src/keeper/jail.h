@@ -16,6 +16,8 @@ struct jail {
 	uid_t uid;
 	bool kvm;
 	int kernel_fd, initrd_fd, firmware_fd; /* O_PATH; -1: none */
+	int resolv_fd;	  /* /etc/resolv.conf when it lies in /run: QEMU's own NAT reads it */
+	char resolv[128]; /* where */
 };
 
 /* Opens the files (NULL: none) and checks that QEMU's user may read them. */

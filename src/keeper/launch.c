@@ -349,6 +349,7 @@ int launch_run(struct launch *launch, struct error *err)
 		.kernel_fd = -1,
 		.initrd_fd = -1,
 		.firmware_fd = -1,
+		.resolv_fd = -1,
 	};
 	CLEANUP(strv_done) struct strv argv = { 0 };
 	struct handed handed = { .count = 0 };

@@ -122,8 +122,11 @@ static int serve(struct keeper *keeper, struct error *err)
 {
 	int r;
 
-	log_info("drover-keeper " DROVER_VERSION " for VM '%s' on node '%s' (root '%s')",
-		 keeper->name, keeper->config->node, keeper->config->paths.root);
+	log_info("drover-keeper " DROVER_VERSION
+		 " for VM '%s' on node '%s', root '%s', store '%s', "
+		 "QEMU '%s'",
+		 keeper->name, keeper->config->node, keeper->config->paths.root,
+		 keeper->config->store, keeper->config->qemu_binary);
 	keeper_look(keeper);
 	r = sd_event_loop(keeper->loop);
 	return r < 0 ? error_set(err, r, "event loop: %m") : 0;
