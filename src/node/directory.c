@@ -32,6 +32,7 @@
 
 struct file {
 	char *path;
+	char *vm; /* whom it speaks of, or, as long as it cannot be read, would by its name */
 	struct definition *definition; /* NULL: broken, or refused */
 	struct definition_notes notes;
 	char *error;
@@ -54,6 +55,7 @@ static struct file *files_free(struct file *files, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
 		free(files[i].path);
+		free(files[i].vm);
 		free(files[i].error);
 		definition_notes_done(&files[i].notes);
 		definition_free(files[i].definition);
@@ -105,6 +107,9 @@ static void add_file(const struct directory *directory, const char *name, struct
 	*file = (struct file){ .path = xasprintf("%s/%s", directory->path, name) };
 	if (parse_file(file, &err) < 0)
 		file->error = xstrdup(err.text);
+	file->vm = xstrdup(file->definition ? file->definition->name : name);
+	if (!file->definition)
+		*strrchr(file->vm, '.') = '\0';
 }
 
 static int compare_names(const struct dirent **a, const struct dirent **b)
@@ -183,22 +188,6 @@ static void set_file_error(struct node_vm *vm, const char *text)
 	vm_touch(vm);
 }
 
-/* A file without a VM has nobody to show its error at but the log and the events. */
-static void complain(struct node *node, const struct file *file)
-{
-	const char *base = strrchr(file->path, '/') + 1;
-	CLEANUP_FREE char *name = xstrdup(base);
-
-	for (size_t i = 0; i < node->n_vms; i++)
-		if (is_source_of(file, node->vms[i]))
-			return;
-	*strrchr(name, '.') = '\0';
-	if (definition_check_name(name, NULL) == 0)
-		set_file_error(vm_need(node, name), file->error);
-	else
-		log_error("%s", file->error);
-}
-
 static const struct file *file_of(const struct file *files, size_t count, const struct node_vm *vm)
 {
 	for (size_t i = 0; i < count; i++)
@@ -239,31 +228,33 @@ static void plan_files(struct plan *plan, struct node *node, struct file *files,
 	}
 }
 
+/* The error of its own file, else of another that speaks of it. */
+static const char *error_for(const struct file *files, size_t count, const struct node_vm *vm)
+{
+	const struct file *own = file_of(files, count, vm);
+
+	if (own && own->error)
+		return own->error;
+	for (size_t i = 0; i < count; i++)
+		if (files[i].error && strcmp(files[i].vm, vm->name) == 0)
+			return files[i].error;
+	return NULL;
+}
+
+/* A file that cannot be read may have no VM yet; then one is listed that is nothing but the error.
+ */
 static void show_errors(struct node *node, const struct file *files, size_t count)
 {
-	for (size_t i = node->n_vms; i-- > 0;) {
-		struct node_vm *vm = node->vms[i];
-		const struct file *file = file_of(files, count, vm);
-		CLEANUP_FREE char *own = NULL;
-		bool named = false;
-
-		if (file) {
-			set_file_error(vm, file->error);
+	for (size_t i = 0; i < count; i++) {
+		if (!files[i].error)
 			continue;
-		}
-		for (size_t j = 0; j < count; j++) {
-			const char *base = strrchr(files[j].path, '/') + 1;
-			size_t length = strlen(vm->name);
-
-			named |= files[j].error && strncmp(base, vm->name, length) == 0 &&
-				 base[length] == '.';
-		}
-		if (!named)
-			set_file_error(vm, NULL);
+		if (definition_check_name(files[i].vm, NULL) == 0)
+			(void)vm_need(node, files[i].vm);
+		else
+			log_error("%s", files[i].error);
 	}
-	for (size_t i = 0; i < count; i++)
-		if (files[i].error)
-			complain(node, &files[i]);
+	for (size_t i = 0; i < node->n_vms; i++)
+		set_file_error(node->vms[i], error_for(files, count, node->vms[i]));
 }
 
 static void log_notes(const struct plan *plan)

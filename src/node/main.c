@@ -137,6 +137,10 @@ static int run(const struct options *options)
 	for (size_t i = 0; i < ARRAY_SIZE(phases); i++) {
 		if (phases[i].run(node, options, &err) < 0) {
 			log_error("cannot %s: %s", phases[i].what, err.text);
+			/* Who started us may not look into a log file. */
+			if (node_logs_to_file(node))
+				(void)fprintf(stderr, "droverd: cannot %s: %s\n", phases[i].what,
+					      err.text);
 			code = error_exit_code(err.class);
 			break;
 		}

@@ -92,6 +92,11 @@ void node_timer(struct node *node, sd_event_source **source, uint64_t usec,
 	(void)sd_event_source_set_enabled(*source, SD_EVENT_ONESHOT);
 }
 
+bool node_logs_to_file(const struct node *node)
+{
+	return node->config && node->config->log_to_file;
+}
+
 /* ---- phases ---- */
 
 static int open_log(const struct config *config, struct error *err)

@@ -66,11 +66,10 @@ struct node {
 	sd_event_source *settle; /* deferred: many reasons to look at VMs, one look */
 };
 
-/* `root` as on the command line, or NULL. */
 struct node *node_new(void);
 struct node *node_free(struct node *node);
 
-/* The phases of main.c, in order. */
+/* The phases of main.c, in order; `root` as on the command line, or NULL. */
 int node_configure(struct node *node, const char *root, struct error *err);
 int node_lock(struct node *node, struct error *err);
 int node_open_store(struct node *node, struct error *err);
@@ -82,5 +81,7 @@ int node_serve(struct node *node, struct error *err);
 void node_timer(struct node *node, sd_event_source **source, uint64_t usec,
 		sd_event_time_handler_t handler, void *ctx);
 
-/* One text each for the log line at the start and `drover version`. */
+bool node_logs_to_file(const struct node *node);
+
+/* What `drover version` shows. */
 json_t *node_version(const struct node *node);
