@@ -35,7 +35,7 @@ static int list_running(const struct cli *cli, struct error *err)
 		printf("  %s (%s)\n", json_string_or(vm, "name", "?"), state);
 	}
 	if (count == 0)
-		printf("No VM runs; none will be started until 'drover node ready'.\n");
+		printf("No VM runs here.\n");
 	return 0;
 }
 
@@ -93,5 +93,6 @@ int run_shutdown_all(struct cli *cli, struct error *err)
 		return 0;
 	}
 	json_array_foreach(answer, i, vm) print_vm(cli, vm);
+	printf("This node starts no VM until 'drover node ready'.\n");
 	return 0;
 }
