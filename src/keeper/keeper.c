@@ -15,6 +15,7 @@
 #include "keeper/start.h"
 #include "keeper/stop.h"
 #include "model/config.h"
+#include "qemu/hardware.h"
 #include "util/checkpoint.h"
 #include "util/log.h"
 
@@ -230,6 +231,28 @@ static void begin(struct keeper *keeper, const struct facts *facts, const struct
 	}
 }
 
+/* copy.json could not be read: the process table tells, once the VM's uuid is known.  A VM without
+ * a hardware record was never started. */
+static void prove(struct keeper *keeper)
+{
+	struct error err = { 0 };
+	int r = keeper->hardware ? copy_search(keeper, keeper->hardware->uuid, &err) : 0;
+
+	if (r < 0) {
+		(void)snprintf(keeper->failure, sizeof(keeper->failure), "%s", err.text);
+		return;
+	}
+	keeper->unproven = false;
+	keeper->remains = true;
+	keeper->failure[0] = '\0';
+	if (r == 0) {
+		(void)renameat(keeper->run_fd, "copy.json", keeper->run_fd, "copy.json.damaged");
+		report_event(keeper, "proven", NULL, "no process of this VM runs");
+	} else if (monitor_open(keeper, &err) < 0) {
+		log_warning("monitor: %s; retrying", err.text);
+	}
+}
+
 static int look(sd_event_source *source, void *ctx)
 {
 	struct keeper *keeper = ctx;
@@ -239,6 +262,8 @@ static int look(sd_event_source *source, void *ctx)
 
 	if (keeper->dismissed)
 		return sd_event_exit(keeper->loop, 0);
+	if (keeper->unproven && keeper->want.known)
+		prove(keeper);
 	if (keeper->want.known && keeper->want.definition && keeper->ownership->known)
 		keeper_facts(keeper, &facts);
 	if (facts.situation != SITUATIONS) {

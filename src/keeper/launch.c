@@ -89,14 +89,12 @@ static int read_template(const struct keeper *keeper, const char *path, char **r
 	return 0;
 }
 
-int launch_plan(struct launch *launch, struct error *err)
+static int plan(struct keeper *keeper, struct launch *into, struct text *notes, struct error *err)
 {
-	struct keeper *keeper = launch->keeper;
 	const struct config *config = keeper->config;
 	CLEANUP_FREE char *cache = xasprintf("%s/qemu", config->paths.lib);
 	CLEANUP_FREE char *template_path = xasprintf("%s/qemu.cfg.in", config->paths.etc);
 	CLEANUP_FREE char *template_text = NULL;
-	CLEANUP(text_done) struct text notes = { 0 };
 	struct qemu_build *build = NULL;
 	struct hardware_input input;
 	int r;
@@ -110,18 +108,35 @@ int launch_plan(struct launch *launch, struct error *err)
 					 .config = config,
 					 .generation = keeper->want.generation,
 					 .template_label = template_path,
-					 .ret_template_binding = &launch->template_binding };
+					 .ret_template_binding = &into->template_binding };
 	r = choose_accelerator(keeper, build, cache, &input.accelerator, err);
 	if (r == 0)
 		r = read_template(keeper, template_path, &template_text, err);
 	input.template_text = template_text;
 	if (r == 0)
-		r = hardware_plan(&input, &launch->hardware, &notes, err);
-	launch->binary = xstrdup(build->binary);
+		r = hardware_plan(&input, &into->hardware, notes, err);
+	into->binary = xstrdup(build->binary);
 	qemu_build_free(build);
-	if (r == 0 && notes.length)
-		report_event(keeper, "hardware-changed", NULL, "%s", notes.text);
 	return r;
+}
+
+int launch_plan(struct launch *launch, struct error *err)
+{
+	CLEANUP(text_done) struct text notes = { 0 };
+	int r;
+
+	r = plan(launch->keeper, launch, &notes, err);
+	if (r == 0 && notes.length)
+		report_event(launch->keeper, "hardware-changed", NULL, "%s", notes.text);
+	return r;
+}
+
+int launch_changes(struct keeper *keeper, struct text *ret, struct error *err)
+{
+	CLEANUP(launch_done) struct launch launch = { 0 };
+
+	launch_init(&launch, keeper);
+	return plan(keeper, &launch, ret, err);
 }
 
 int launch_taps(struct launch *launch, struct error *err)

@@ -14,6 +14,7 @@
 
 struct error;
 struct keeper;
+struct text;
 
 struct launch {
 	struct keeper *keeper;
@@ -32,6 +33,9 @@ struct launch {
 
 void launch_init(struct launch *launch, struct keeper *keeper);
 void launch_done(struct launch *launch);
+
+/* What the guest would find changed at its next start, a line each; empty: nothing. */
+int launch_changes(struct keeper *keeper, struct text *ret, struct error *err);
 
 /* Asks the QEMU build and the accelerator probe (both cached), and plans the hardware. */
 int launch_plan(struct launch *launch, struct error *err);

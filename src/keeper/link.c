@@ -10,6 +10,7 @@
 #include "keeper/agent.h"
 #include "keeper/copy.h"
 #include "keeper/keeper.h"
+#include "keeper/launch.h"
 #include "keeper/monitor.h"
 #include "keeper/ownership.h"
 #include "keeper/report.h"
@@ -67,6 +68,23 @@ static int take_definition(struct keeper *keeper, json_t *tree, uint64_t generat
 	return 0;
 }
 
+/* What of the definition the running guest has not got yet. */
+static void note_pending(struct keeper *keeper)
+{
+	CLEANUP(text_done) struct text changes = { 0 };
+	struct error err = { 0 };
+
+	free(keeper->pending);
+	keeper->pending = NULL;
+	if (!keeper->copy || !keeper->hardware ||
+	    keeper->copy->generation == keeper->want.generation)
+		return;
+	if (launch_changes(keeper, &changes, &err) < 0)
+		keeper->pending = xasprintf("restart, which would fail: %s", err.text);
+	else if (changes.length)
+		keeper->pending = xasprintf("restart: %s", changes.text);
+}
+
 /* A VM that was defined anew from a mended file deserves a try without waiting. */
 static void forget_failures(struct keeper *keeper)
 {
@@ -114,6 +132,7 @@ static void on_wish(struct keeper *keeper, struct request *request)
 	want->retry = (uint64_t)json_int_or(args, "retry", 0);
 	if (want->retry > keeper->retry_done)
 		forget_failures(keeper);
+	note_pending(keeper);
 	checkpoint("keeper.link.wish");
 	request_return(request, NULL);
 	keeper_look(keeper);

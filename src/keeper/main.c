@@ -179,6 +179,7 @@ static void keeper_done(struct keeper *keeper)
 	definition_free(keeper->want.definition);
 	json_decref(keeper->want.tree);
 	json_decref(keeper->told);
+	free(keeper->pending);
 	json_decref(keeper->report.last_exit);
 	sd_event_source_disable_unref(keeper->look);
 	sd_event_source_disable_unref(keeper->backoff_timer);

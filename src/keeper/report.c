@@ -209,10 +209,7 @@ static void add_copy(const struct keeper *keeper, json_t *report)
 			? json_integer((json_int_t)((now - copy->started) / USEC_PER_SEC))
 			: json_null());
 	json_set_string(report, "guest_agent", copy ? agent_state(keeper->agent) : NULL);
-	json_set_string(report, "pending",
-			copy && keeper->want.known && copy->generation != keeper->want.generation
-				? "restart"
-				: NULL);
+	json_set_string(report, "pending", copy ? keeper->pending : NULL);
 	json_object_set_new(report, "running_generation",
 			    copy ? json_integer((json_int_t)copy->generation) : json_null());
 }
