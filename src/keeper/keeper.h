@@ -72,6 +72,7 @@ struct keeper {
 	struct want want;
 	struct hardware *hardware; /* the record as last stored; NULL: never started */
 	struct report report;
+	char *pending;	   /* what only a restart brings about; NULL: nothing.  Owned */
 	bool settled;	   /* the reconcile function wants nothing more */
 	json_t *told;	   /* the last `state` event; owned */
 	char failure[512]; /* why the last start failed or QEMU died; "" when it did not */
