@@ -7,6 +7,7 @@
 #include "model/config.h"
 #include "node/job.h"
 #include "node/node.h"
+#include "node/records.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/error.h"
@@ -41,6 +42,9 @@ static void answer(struct ask *ask, int r, const uint64_t *versions, const struc
 	store_write_fn reply = ask->reply;
 	void *ctx = ask->ctx;
 
+	/* Damage is noted where all can see it. */
+	if (r == -EUCLEAN)
+		records_refresh(ask->job.node);
 	reply(ctx, r, versions, err);
 	job_end(&ask->job);
 }

@@ -16,6 +16,7 @@
 #include "node/events.h"
 #include "node/node.h"
 #include "node/ownership.h"
+#include "node/records.h"
 #include "node/vm.h"
 #include "util/checkpoint.h"
 #include "util/cleanup.h"
@@ -128,14 +129,23 @@ static json_t *hardware_json_of(const struct node_vm *vm)
 	return json_null();
 }
 
+/* A keeper wants some definition even for "hands off"; of a VM without one that can be read it gets
+ * the name, and changes nothing by it. */
+static json_t *definition_json_of(const struct node_vm *vm)
+{
+	if (vm->definition)
+		return json_incref(vm_tree(vm));
+	return json_pack("{s:s, s:{}}", "name", vm->name, "parameters");
+}
+
 static json_t *wish_json(const struct node_vm *vm)
 {
-	return json_pack("{s:s, s:b, s:I, s:I, s:I, s:O, s:o, s:o, s:s}", "wish",
+	return json_pack("{s:s, s:b, s:I, s:I, s:I, s:o, s:o, s:o, s:s}", "wish",
 			 vm_wish_name(vm->wish), "kill", vm->order.kind == ORDER_KILL, "restarts",
 			 (json_int_t)vm->order.restarts, "retry", (json_int_t)vm->order.retry,
-			 "generation", (json_int_t)vm->record.generation, "definition", vm_tree(vm),
-			 "owner", owner_json_of(vm), "hardware", hardware_json_of(vm), "node_mode",
-			 node_mode_name(vm->node->mode));
+			 "generation", (json_int_t)vm->record.generation, "definition",
+			 definition_json_of(vm), "owner", owner_json_of(vm), "hardware",
+			 hardware_json_of(vm), "node_mode", node_mode_name(vm->node->mode));
 }
 
 static struct link_sent sent_now(const struct node_vm *vm)
@@ -177,7 +187,8 @@ static void tell_wish(struct node_vm *vm)
 	json_auto_t *args = NULL;
 	struct error err = { 0 };
 
-	if (!vm->wish_known || sent_equal(&now, &link->sent))
+	/* Before the records were read, silence would look like "no definition". */
+	if (!records_known(vm->node) || sent_equal(&now, &link->sent))
 		return;
 	args = wish_json(vm);
 	checkpoint("agent.wish");

@@ -39,7 +39,7 @@ struct records {
 	struct store_watch *vms, *self;
 	sd_event_source *look;
 	bool asked, again;
-	bool answered;
+	bool answered, known;
 	uint64_t asked_at, asked_written;
 	char trouble[512];
 	struct waiter *waiters, *next_waiters; /* for this listing, and for the one after */
@@ -172,6 +172,9 @@ static void on_listed(void *ctx, int r, const struct store_entry *entries, size_
 			log_info("the records of the cluster can be read again");
 		records->trouble[0] = '\0';
 		take_listing(records, entries, count);
+		if (!records->known)
+			vm_touch_all(records->node);
+		records->known = true;
 		directory_look(records->node);
 	}
 	first_answer(records);
@@ -280,6 +283,11 @@ struct records *records_close(struct records *records)
 bool records_answered(const struct node *node)
 {
 	return node->records && node->records->answered;
+}
+
+bool records_known(const struct node *node)
+{
+	return node->records && node->records->known;
 }
 
 const char *records_trouble(const struct node *node)

@@ -14,6 +14,8 @@ struct records *records_close(struct records *records);
 
 /* True once the first listing was answered, either way. */
 bool records_answered(const struct node *node);
+/* True once a listing was read: what is not known since then does not exist. */
+bool records_known(const struct node *node);
 /* Why the store's content is not known (any more), or NULL. */
 const char *records_trouble(const struct node *node);
 /* Somebody found that what is known is out of date. */

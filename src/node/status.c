@@ -186,7 +186,9 @@ static json_t *vm_json(const struct node_vm *vm, const struct volumes *volumes)
 	json_set_string(object, "name", vm->name);
 	json_set_string(object, "state", vm_state_name(state));
 	json_set_string(object, "wish", vm_wish_name(vm->wish));
-	json_set_string(object, "reason", reason && *reason ? reason : vm_unreadable(vm));
+	if (!reason || !*reason)
+		reason = vm_defined(vm) ? vm_unreadable(vm) : vm->file_error;
+	json_set_string(object, "reason", reason);
 	json_set_string(object, "node", vm->node->config->node);
 	if (state == VM_OFF && vm->owner.node[0])
 		json_set_string(object, "node", vm->owner.node);
