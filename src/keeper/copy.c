@@ -285,6 +285,7 @@ void copy_ended(struct keeper *keeper)
 
 	keeper->monitor = monitor_close(keeper->monitor);
 	agent_reset(keeper->agent);
+	free(TAKE_PTR(keeper->pending));
 	note_end(keeper, copy);
 	if (keeper->start)
 		start_copy_ended(keeper);

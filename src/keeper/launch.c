@@ -120,12 +120,27 @@ static int plan(struct keeper *keeper, struct launch *into, struct text *notes, 
 	return r;
 }
 
+/* Lines to one line: "memory 64 -> 96 MiB; cores 1 -> 2". */
+static void join_lines(struct text *text)
+{
+	CLEANUP(text_done) struct text joined = { 0 };
+	char *rest = text->text;
+
+	for (char *line; rest && (line = strsep(&rest, "\n"));)
+		if (*line)
+			text_addf(&joined, "%s%s", joined.length ? "; " : "", line);
+	text_done(text);
+	*text = joined;
+	joined = (struct text){ 0 };
+}
+
 int launch_plan(struct launch *launch, struct error *err)
 {
 	CLEANUP(text_done) struct text notes = { 0 };
 	int r;
 
 	r = plan(launch->keeper, launch, &notes, err);
+	join_lines(&notes);
 	if (r == 0 && notes.length)
 		report_event(launch->keeper, "hardware-changed", NULL, "%s", notes.text);
 	return r;
@@ -135,8 +150,12 @@ int launch_changes(struct keeper *keeper, struct text *ret, struct error *err)
 {
 	CLEANUP(launch_done) struct launch launch = { 0 };
 
+	int r;
+
 	launch_init(&launch, keeper);
-	return plan(keeper, &launch, ret, err);
+	r = plan(keeper, &launch, ret, err);
+	join_lines(ret);
+	return r;
 }
 
 int launch_taps(struct launch *launch, struct error *err)
