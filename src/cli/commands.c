@@ -57,7 +57,7 @@ static const struct command commands[] = {
 	{ "guest", "VM COMMAND [JSON]", 2, 3, false, OPTION_TIMEOUT, run_guest,
 	  "run a guest agent command", "JSON is the object of its arguments.  The answer is JSON." },
 	{ "hardware", "VM", 1, 1, false, 0, run_hardware,
-	  "print the hardware that the guest sees, as JSON", NULL },
+	  "print the hardware that the guest sees", NULL },
 	{ "volume ls", "[VM]", 0, 1, false, 0, run_volume_ls,
 	  "list volumes, those without a VM too", NULL },
 	{ "events", "[VM]", 0, 1, false, OPTION_LINES | OPTION_FOLLOW, run_events,

@@ -6,13 +6,13 @@
 #include <unistd.h>
 
 #include "cli/agent.h"
-#include "cli/base64.h"
 #include "cli/cli.h"
 #include "cli/print.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/mem.h"
+#include "wire/base64.h"
 #include "wire/json.h"
 
 #define EXIT_NOT_RUN 125

@@ -4,14 +4,15 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/agent.h"
-#include "cli/base64.h"
 #include "cli/cli.h"
 #include "cli/print.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/error.h"
+#include "wire/base64.h"
 #include "wire/json.h"
 
 #define LINES_DEFAULT 50
@@ -29,6 +30,22 @@ static int build_args(const char *vm, char name[VM_ARGUMENT_SIZE], json_t **ret_
 	}
 	*ret_args = json_build(err, "{s:s?}", "vm", vm ? name : NULL);
 	return *ret_args ? 0 : -EINVAL;
+}
+
+/* A guest writes what it likes into its log, also sequences that make a terminal answer or hide
+ * things: there they come as visible text.  Into a pipe goes every byte as it is. */
+static void print_bytes_of(const unsigned char *bytes, size_t length)
+{
+	if (!isatty(STDOUT_FILENO)) {
+		(void)fwrite(bytes, 1, length, stdout);
+		return;
+	}
+	for (size_t i = 0; i < length; i++) {
+		if (bytes[i] == 0x1b)
+			fputs("^[", stdout);
+		else if (bytes[i] >= ' ' || bytes[i] == '\n' || bytes[i] == '\t')
+			(void)putchar(bytes[i]);
+	}
 }
 
 int logs_print(const struct cli *cli, const char *vm, const char *which, int64_t lines,
@@ -61,7 +78,7 @@ int logs_print(const struct cli *cli, const char *vm, const char *which, int64_t
 	 * reads as zeroes. */
 	while (hole < length && bytes[hole] == 0)
 		hole++;
-	(void)fwrite(bytes + hole, 1, length - hole, stdout);
+	print_bytes_of(bytes + hole, length - hole);
 	return 0;
 }
 

@@ -9,6 +9,7 @@
 #include "cli/agent.h"
 #include "cli/cli.h"
 #include "cli/print.h"
+#include "qemu/hardware.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/error.h"
@@ -152,12 +153,23 @@ int run_guest(struct cli *cli, struct error *err)
 
 int run_hardware(struct cli *cli, struct error *err)
 {
+	CLEANUP(text_done) struct text text = { 0 };
 	json_auto_t *answer = NULL;
+	struct hardware *hardware;
 	int r;
 
 	r = agent_ask_vm(cli, "hardware", cli->args[0], &answer, err);
 	if (r < 0)
 		return r;
-	print_json(answer);
+	if (cli->options.json) {
+		print_json(answer);
+		return 0;
+	}
+	r = hardware_parse(answer, &hardware, err);
+	if (r < 0)
+		return r;
+	hardware_print(hardware, &text);
+	hardware_free(hardware);
+	fputs(text.text, stdout);
 	return 0;
 }

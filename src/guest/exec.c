@@ -9,6 +9,7 @@
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/mem.h"
+#include "wire/base64.h"
 #include "wire/json.h"
 
 #define INPUT_MAX (1u * 1024 * 1024)
@@ -172,27 +173,6 @@ static void on_started(void *ctx, int r, json_t *value, const struct error *err)
 	}
 	if (r < 0)
 		exec_fail(exec, r, &why);
-}
-
-static char *base64_encode(const unsigned char *bytes, size_t length)
-{
-	static const char digits[] =
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	char *text = xcalloc((length + 2) / 3 * 4 + 1, 1);
-	char *end = text;
-
-	for (size_t i = 0; i < length; i += 3) {
-		size_t left = length - i;
-		uint32_t three = (uint32_t)bytes[i] << 16 |
-				 (left > 1 ? (uint32_t)bytes[i + 1] << 8 : 0) |
-				 (left > 2 ? (uint32_t)bytes[i + 2] : 0);
-
-		*end++ = digits[three >> 18];
-		*end++ = digits[three >> 12 & 63];
-		*end++ = left > 1 ? digits[three >> 6 & 63] : '=';
-		*end++ = left > 2 ? digits[three & 63] : '=';
-	}
-	return text;
 }
 
 static json_t *exec_args(const char *const *argv, const void *input, size_t input_length,

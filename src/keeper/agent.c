@@ -8,8 +8,10 @@
 #include "guest/guest.h"
 #include "keeper/keeper.h"
 #include "model/config.h"
+#include "util/cleanup.h"
 #include "util/log.h"
 #include "util/mem.h"
+#include "wire/base64.h"
 #include "wire/json.h"
 #include "wire/peer.h"
 #include "wire/sock.h"
@@ -121,14 +123,18 @@ static void send_exec(struct ask *ask)
 {
 	json_t *args = request_args(ask->request);
 	const char *argv[ARGV_MAX + 1];
-	const char *input = json_string_or(args, "input", NULL);
+	const char *base64 = json_string_or(args, "input", NULL);
+	CLEANUP_FREE unsigned char *input = NULL;
 	struct error err = { 0 };
+	size_t length = 0;
 	int r;
 
 	r = argv_of(json_object_get(args, "argv"), argv, &err);
+	if (r == 0 && base64)
+		r = base64_decode(base64, &input, &length, &err);
 	if (r == 0)
-		r = guest_exec(ask->agent->guest, argv, input, input ? strlen(input) : 0,
-			       time_left(ask), on_answer, ask, &err);
+		r = guest_exec(ask->agent->guest, argv, input, length, time_left(ask), on_answer,
+			       ask, &err);
 	if (r < 0)
 		ask_fail(ask, &err);
 }

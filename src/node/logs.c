@@ -13,33 +13,12 @@
 #include "util/cleanup.h"
 #include "util/error.h"
 #include "util/mem.h"
+#include "wire/base64.h"
 #include "wire/json.h"
 #include "wire/peer.h"
 
 #define LINES_DEFAULT 50
 #define BYTES_MAX (4u * 1024 * 1024) /* in base64 well below one message of the wire */
-
-static char *base64(const unsigned char *bytes, size_t length)
-{
-	static const char digits[] =
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	char *text = xcalloc((length + 2) / 3 * 4 + 1, 1), *out = text;
-
-	for (size_t i = 0; i < length; i += 3) {
-		size_t left = length - i;
-		uint32_t group = (uint32_t)bytes[i] << 16;
-
-		if (left > 1)
-			group |= (uint32_t)bytes[i + 1] << 8;
-		if (left > 2)
-			group |= bytes[i + 2];
-		*out++ = digits[group >> 18];
-		*out++ = digits[group >> 12 & 63];
-		*out++ = left > 1 ? digits[group >> 6 & 63] : '=';
-		*out++ = left > 2 ? digits[group & 63] : '=';
-	}
-	return text;
-}
 
 static int log_path(const struct node *node, const char *vm, const char *which, char **ret,
 		    struct error *err)
@@ -109,7 +88,7 @@ void logs_request(struct node *node, struct request *request)
 		request_fail(request, &err);
 		return;
 	}
-	encoded = base64((const unsigned char *)text, length);
+	encoded = base64_encode(text, length);
 	answer = json_pack("{s:o, s:s}", "path", json_text(path, strlen(path)), "text", encoded);
 	request_return(request, answer);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cli/base64.h"
+#include "wire/base64.h"
 
 #include <errno.h>
 #include <string.h>
@@ -42,8 +42,7 @@ int base64_decode(const char *text, unsigned char **ret_bytes, size_t *ret_lengt
 		const char *letter = memchr(letters, text[i], sizeof(letters) - 1);
 
 		if (!letter)
-			return error_set_class(err, ERROR_FAILED, -EINVAL,
-					       "the agent's answer holds what is no base64");
+			return error_set_class(err, ERROR_FAILED, -EINVAL, "not base64");
 		group = group << 6 | (unsigned)(letter - letters);
 		/* Each further letter after the first of four completes a byte. */
 		if (i % 4 != 0)
