@@ -253,6 +253,9 @@ static bool carried_out(const struct order_item *item, const struct node_vm *vm)
 {
 	enum command command = item->wait->command;
 
+	if (vm->told_now &&
+	    strcmp(json_string_or(vm->told, "wish", ""), vm_wish_name(vm->wish)) != 0)
+		return false;
 	if (command != COMMAND_START && command != COMMAND_RESTART && command != COMMAND_RESUME &&
 	    command != COMMAND_ENSURE)
 		return true;
