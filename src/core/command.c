@@ -54,13 +54,13 @@ static const enum verdict table[COMMANDS][VM_STATES] = {
 	[COMMAND_START] = COLUMNS(FITS,	FITS,		IS_RUNNING,	IS_RUNNING,
 			      IS_RUNNING, FITS,		IS_RUNNING,	IS_RUNNING,
 			      IS_RUNNING, IS_RUNNING,	FITS,		CANNOT_TELL),
-	[COMMAND_STOP] = COLUMNS(IS_OFF, FITS,		FITS,		FITS,
+	[COMMAND_STOP] = COLUMNS(FITS,	FITS,		FITS,		FITS,
 			      FITS,	FITS,		FITS,		FITS,
 			      FITS,	FITS,		FITS,		CANNOT_TELL),
 	[COMMAND_RESTART] = COLUMNS(IS_OFF, FITS,	FITS,		FITS,
 			      FITS,	IS_STOPPING,	FITS,		FITS,
 			      FITS,	FITS,		IS_OFF,		CANNOT_TELL),
-	[COMMAND_KILL] = COLUMNS(IS_OFF, FITS,		FITS,		FITS,
+	[COMMAND_KILL] = COLUMNS(FITS,	FITS,		FITS,		FITS,
 			      FITS,	FITS,		FITS,		FITS,
 			      FITS,	FITS,		FITS,		CANNOT_TELL),
 	[COMMAND_PAUSE] = COLUMNS(IS_OFF, NOT_RUNNING,	FITS,		FITS,
@@ -140,6 +140,13 @@ static int refuse_by_wish(enum command command, const struct command_facts *f, s
 	}
 }
 
+/* What does not run yet, but is about to or tried again and again, can be stopped as well. */
+static bool nothing_to_stop(const struct command_facts *f)
+{
+	return (f->state == VM_OFF && f->wish != WISH_RUN) ||
+	       (f->state == VM_FAILED && wish_is_down(f->wish));
+}
+
 int command_check(enum command command, const struct command_facts *f, struct error *err)
 {
 	int r;
@@ -153,8 +160,8 @@ int command_check(enum command command, const struct command_facts *f, struct er
 	if (command == COMMAND_RM && f->source_is_file)
 		return error_refuse(err, "VM '%s' is defined by %s; remove that file first", f->vm,
 				    f->source);
-	if (command == COMMAND_STOP && f->state == VM_FAILED && wish_is_down(f->wish))
-		return error_refuse(err, "VM '%s' is not running (failed)", f->vm);
+	if ((command == COMMAND_STOP || command == COMMAND_KILL) && nothing_to_stop(f))
+		return refuse_by_state(IS_OFF, command, f, err);
 	return 0;
 }
 
@@ -183,14 +190,50 @@ static int finished_down(const struct command_facts *f, struct error *err)
 	return 0;
 }
 
+static int finished_pause(const struct command_facts *f, struct error *err)
+{
+	const char *state = vm_state_name(f->state);
+
+	switch (f->state) {
+	case VM_PAUSED:
+		return 1;
+	case VM_RUNNING:
+	case VM_UNRESPONSIVE:
+	case VM_UNKNOWN:
+		if (f->wish == WISH_PAUSE)
+			return 0;
+		return error_set_class(err, ERROR_REFUSED, -ECANCELED,
+				       "VM '%s' is not to be paused any more (wish: %s)", f->vm,
+				       vm_wish_name(f->wish));
+	default:
+		return error_set(err, -ECANCELED, "VM '%s' is %s: there is nothing to pause", f->vm,
+				 state);
+	}
+}
+
+/* A guest that sleeps does as it likes; one that broke is kept for a look, and only an order ends
+ * it. */
+static int finished_ensure_up(const struct command_facts *f, struct error *err)
+{
+	if (f->state == VM_SUSPENDED)
+		return 1;
+	if (f->state == VM_PANICKED || f->state == VM_INTERNAL_ERROR)
+		return error_set(err, -ECANCELED, "VM '%s' is %s%s%s; 'drover restart %s' ends it",
+				 f->vm, vm_state_name(f->state), f->reason ? ": " : "",
+				 f->reason ? f->reason : "", f->vm);
+	return finished_up(f, err);
+}
+
 /* `ensure` is done when the state is what the wish leads to, or cannot be helped. */
 static int finished_ensure(const struct command_facts *f, struct error *err)
 {
 	switch (f->wish) {
 	case WISH_RUN:
-		return finished_up(f, err);
+		return finished_ensure_up(f, err);
 	case WISH_PAUSE:
-		return f->state == VM_PAUSED || f->state == VM_OFF;
+		return f->state != VM_STARTING && f->state != VM_RUNNING &&
+		       f->state != VM_STOPPING && f->state != VM_UNRESPONSIVE &&
+		       f->state != VM_UNKNOWN;
 	case WISH_HANDS_OFF:
 	case WISH_ELSEWHERE:
 		return 1;
@@ -210,9 +253,7 @@ int command_finished(enum command command, const struct command_facts *f, struct
 	case COMMAND_KILL:
 		return finished_down(f, err);
 	case COMMAND_PAUSE:
-		if (f->state == VM_OFF)
-			return error_set(err, -ECANCELED, "VM '%s' is off", f->vm);
-		return f->state == VM_PAUSED;
+		return finished_pause(f, err);
 	case COMMAND_ENSURE:
 		return finished_ensure(f, err);
 	default:

@@ -169,28 +169,18 @@ static enum action refine_absent(enum vm_wish wish, const struct facts *facts)
 	return action;
 }
 
-/* Order of the user: this copy is to make room for a new one. */
-static enum action restart_action(enum situation situation)
+/* Order of the user: this copy is to make room for a new one, as if it were to be stopped. */
+static enum action restart_action(const struct facts *facts)
 {
-	switch (situation) {
-	case SITUATION_RUNNING:
-	case SITUATION_SUSPENDED:
-	case SITUATION_MUTE:
-		return SHUTDOWN;
-	case SITUATION_PAUSED:
-	case SITUATION_PANICKED:
-	case SITUATION_IO_ERROR:
-	case SITUATION_INTERNAL_ERROR:
-		return DESTROY;
-	default:
-		return table[situation].run;
-	}
+	if (facts->situation == SITUATION_PAUSED)
+		return refine_paused(WISH_STOP, facts);
+	return table[facts->situation].down;
 }
 
 static enum action refine(enum vm_wish wish, const struct facts *facts)
 {
 	if (wish == WISH_RUN && facts->restart_due && facts->situation > SITUATION_PRELAUNCH)
-		return restart_action(facts->situation);
+		return restart_action(facts);
 	switch (facts->situation) {
 	case SITUATION_ABSENT:
 		return refine_absent(wish, facts);
@@ -207,26 +197,47 @@ static enum action refine(enum vm_wish wish, const struct facts *facts)
 	}
 }
 
+/* Is there a QEMU whose guest has begun and not ended?  Only an order to stop may end that one. */
+static bool guest_lives(enum situation situation)
+{
+	return situation > SITUATION_PRELAUNCH && situation != SITUATION_POWERED_OFF;
+}
+
+/* A start is over when vcpus run, be its last step answered or not; a QEMU that never spoke is no
+ * guest yet. */
+static bool start_may_be_given_up(enum situation situation)
+{
+	return !guest_lives(situation) || situation == SITUATION_MUTE;
+}
+
+/* A stop on behalf of a restart is wanted as long as the VM is to run. */
+static bool stop_is_wanted(enum vm_wish wish, const struct facts *facts)
+{
+	return wish_is_down(wish) || (wish == WISH_RUN && facts->restart_due);
+}
+
 /* What is under way goes on unless the wish has turned against it. */
 static struct decision while_busy(enum vm_wish wish, const struct facts *facts)
 {
-	if (facts->busy == BUSY_STARTING && wish != WISH_RUN)
+	if (facts->busy == BUSY_STARTING && wish != WISH_RUN &&
+	    start_may_be_given_up(facts->situation))
 		return (struct decision){ ACTION_GIVE_UP_START, "the wish changed while starting" };
 	if (facts->busy == BUSY_STOPPING && facts->situation == SITUATION_POWERED_OFF)
 		return (struct decision){ ACTION_DESTROY, "the guest has shut down as asked" };
 	if (facts->busy == BUSY_STOPPING && facts->kill && wish_is_down(wish))
 		return (struct decision){ ACTION_DESTROY, "ordered to be killed" };
-	if (facts->busy == BUSY_STOPPING && !wish_is_down(wish) && !facts->restart_due &&
-	    facts->situation == SITUATION_RUNNING)
+	if (facts->busy == BUSY_STOPPING && !stop_is_wanted(wish, facts) &&
+	    guest_lives(facts->situation))
 		return (struct decision){ ACTION_GIVE_UP_STOP, "the wish changed while stopping" };
 	return (struct decision){ ACTION_NONE, "an action is under way" };
 }
 
 struct decision reconcile(enum vm_wish wish, const struct facts *facts)
 {
-	struct decision decision = { .why = table[facts->situation].why };
+	struct decision decision = { ACTION_NONE, NULL };
 
 	assert(wish < VM_WISHES && facts->situation < SITUATIONS);
+	decision.why = table[facts->situation].why;
 	if (facts->busy != BUSY_NOTHING)
 		return while_busy(wish, facts);
 	decision.action = refine(wish, facts);
