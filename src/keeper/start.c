@@ -103,8 +103,14 @@ static void step_failed(struct keeper *keeper, const struct error *err)
 
 struct start *start_cancel(struct start *start)
 {
+	struct keeper *keeper;
+
 	if (!start)
 		return NULL;
+	keeper = start->launch.keeper;
+	/* What never became a process books no memory; a copy gives its own back in cleanup. */
+	if (!keeper->copy && start->launch.token[0])
+		booking_remove(keeper, start->launch.token);
 	hardware_verify_cancel(start->check);
 	volume_cancel(start->volume_job);
 	storage_close(start->storage);
