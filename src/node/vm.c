@@ -309,6 +309,23 @@ bool vm_is_here(const struct node_vm *vm)
 	return faccessat(vm->node->run_fd, copy, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
 }
 
+/* Off, and no keeper to say why: the wish does, since it may be newer than the last keeper. */
+static const char *off_reason(const struct node_vm *vm, const char *told)
+{
+	switch (vm->wish) {
+	case WISH_OFF:
+		return "the definition says 'online: false'";
+	case WISH_HANDS_OFF:
+		return "hands off: the definition names no host, or its file is gone";
+	case WISH_ELSEWHERE:
+		return "it belongs to the node that 'kvm_host' names";
+	case WISH_NODE_STOPPED:
+		return "the node is stopped; 'drover node ready' ends that";
+	default:
+		return told;
+	}
+}
+
 enum vm_state vm_state(const struct node_vm *vm, const char **ret_reason)
 {
 	const char *reason = json_string_or(vm->told, "reason", NULL);
@@ -320,6 +337,8 @@ enum vm_state vm_state(const struct node_vm *vm, const char **ret_reason)
 		/* What the last keeper said of the end is still the best explanation. */
 		if (state != VM_OFF)
 			reason = link_words(&vm->link);
+		if (!link_words(&vm->link))
+			reason = off_reason(vm, reason);
 		state = VM_OFF;
 	} else if (!vm->told_now || state < 0) {
 		reason = link_words(&vm->link);
