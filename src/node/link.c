@@ -463,8 +463,7 @@ static int on_child(sd_event_source *source, const siginfo_t *info, void *userda
 	char words[256];
 
 	if (!vm) {
-		(void)sd_event_source_set_floating(source, false);
-		sd_event_source_disable_unref(source);
+		(void)sd_event_source_set_floating(source, false); /* the last reference */
 		return 0;
 	}
 	link = &vm->link;

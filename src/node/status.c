@@ -359,7 +359,7 @@ static void say_next(json_t *list, const struct node_vm *vm)
 	switch (vm_state(vm, NULL)) {
 	case VM_FAILED:
 		say(list,
-		    "'drover logs %s' shows what QEMU said; 'drover ensure %s' tries again now.",
+		    "'drover events %s' tells more; 'drover ensure %s' tries again now.",
 		    name, name);
 		break;
 	case VM_PANICKED:
