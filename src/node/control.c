@@ -192,6 +192,14 @@ static int client_new(struct control *control, int fd, struct error *err)
 	return r;
 }
 
+static int on_patience(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct control *control = userdata;
+
+	control_begin(control->node);
+	return 0;
+}
+
 static int on_accept(sd_event_source *source, int fd, uint32_t revents, void *userdata)
 {
 	struct control *control = userdata;
@@ -201,16 +209,15 @@ static int on_accept(sd_event_source *source, int fd, uint32_t revents, void *us
 	client = sock_accept(fd, &err);
 	if (client == -EAGAIN || client == -EINTR || client == -ECONNABORTED)
 		return 0;
+	if (client == -EMFILE || client == -ENFILE) {
+		/* The client stays in the queue; asking again at once would only burn time. */
+		log_warning("out of file descriptors: clients have to wait");
+		(void)sd_event_source_set_enabled(control->accept, SD_EVENT_OFF);
+		node_timer(control->node, &control->patience, USEC_PER_SEC, on_patience, control);
+		return 0;
+	}
 	if (client < 0 || client_new(control, client, &err) < 0)
 		log_warning("a client was not let in: %s", err.text);
-	return 0;
-}
-
-static int on_patience(sd_event_source *source, uint64_t usec, void *userdata)
-{
-	struct control *control = userdata;
-
-	control_begin(control->node);
 	return 0;
 }
 

@@ -113,7 +113,7 @@ static json_t *owner_json_of(const struct node_vm *vm)
 {
 	json_t *record;
 
-	if (!vm->version[VM_OWNER])
+	if (!vm->version[VM_OWNER] || vm->unreadable[VM_OWNER])
 		return json_null();
 	record = owner_json(&vm->owner);
 	return json_pack("{s:o, s:I}", "record", record, "version",

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "node/facts.h"
 #include "node/node.h"
@@ -119,7 +120,19 @@ static void prepare_signals(void)
 	(void)sigaddset(&set, SIGCHLD);
 	(void)sigaddset(&set, SIGTERM);
 	(void)sigaddset(&set, SIGINT);
+	(void)sigaddset(&set, SIGHUP);
 	(void)sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+/* Three descriptors for each VM: the usual soft limit of 1024 would end at some 300. */
+static void raise_limits(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == limit.rlim_max)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 static int fail(const struct error *err)
@@ -162,5 +175,6 @@ int main(int argc, char **argv)
 	if (options.probe)
 		return facts_probe(options.root, options.probe, &err) < 0 ? fail(&err) : 0;
 	prepare_signals();
+	raise_limits();
 	return run(&options);
 }

@@ -242,7 +242,7 @@ static int on_end(sd_event_source *source, const struct signalfd_siginfo *info, 
 
 int node_serve(struct node *node, struct error *err)
 {
-	static const int ends[] = { SIGTERM, SIGINT };
+	static const int ends[] = { SIGTERM, SIGINT, SIGHUP };
 	int r;
 
 	for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {

@@ -358,8 +358,7 @@ static void say_next(json_t *list, const struct node_vm *vm)
 
 	switch (vm_state(vm, NULL)) {
 	case VM_FAILED:
-		say(list,
-		    "'drover events %s' tells more; 'drover ensure %s' tries again now.",
+		say(list, "'drover events %s' tells more; 'drover ensure %s' tries again now.",
 		    name, name);
 		break;
 	case VM_PANICKED:
