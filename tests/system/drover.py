@@ -32,7 +32,7 @@ LOOK_EVERY = 0.02
 # Timers scaled down to what a test can wait for, and up to what a busy machine needs.
 TIMERS = {
 	'graceful_stop': '5s', 'stop_repeat': '300ms', 'kill': '3s', 'qmp': '2s', 'qmp_ping': '300ms',
-	'guest_agent': '3s', 'store_retry': '100ms', 'backoff_first': '100ms', 'backoff_max': '2s',
+	'qmp_greeting': '4s', 'guest_agent': '3s', 'store_retry': '100ms', 'backoff_first': '100ms', 'backoff_max': '2s',
 	'keeper_silent': '2s', 'keeper_ping': '300ms', 'settle_files': '30ms', 'command': '60s',
 }
 
