@@ -57,6 +57,16 @@ static bool holder_lives(const json_t *booking)
 	       strcmp(now.boot_id, json_string_or(booking, "boot_id", "")) == 0;
 }
 
+/* A booking of this very VM, made by this keeper or by one before it: there is one keeper at a
+ * time, so it is void unless this keeper writes it anew. */
+static bool is_own(const struct keeper *keeper, const char *name, const json_t *booking)
+{
+	CLEANUP_FREE char *prefix = xasprintf("drover:%s:", keeper->root_id);
+
+	return strncmp(name, prefix, strlen(prefix)) == 0 &&
+	       strcmp(json_string_or(booking, "vm", ""), keeper->name) == 0;
+}
+
 static void count_booking(struct keeper *keeper, struct ledger *ledger, const char *name)
 {
 	json_auto_t *booking = NULL;
@@ -65,7 +75,7 @@ static void count_booking(struct keeper *keeper, struct ledger *ledger, const ch
 
 	if (json_read_file(ledger->dir_fd, name, &booking, NULL) < 0)
 		return;
-	if (!holder_lives(booking)) {
+	if (is_own(keeper, name, booking) || !holder_lives(booking)) {
 		(void)unlinkat(ledger->dir_fd, name, 0);
 		return;
 	}
@@ -193,11 +203,12 @@ int booking_move(struct keeper *keeper, struct error *err)
 			     copy->uid, err);
 }
 
-void booking_remove(struct keeper *keeper, const char *token)
+void booking_remove(struct keeper *keeper)
 {
-	CLEANUP_FREE char *path = xasprintf("%s/bookings/%s.json", keeper->config->host_dir, token);
+	CLEANUP(ledger_done) struct ledger ledger = { .dir_fd = -1, .lock_fd = -1 };
+	struct error err = { 0 };
 
-	if (unlink(path) < 0 && errno != ENOENT)
-		log_warning("cannot remove the memory booking '%s': %m; it ends with its process",
-			    path);
+	if (ledger_open(keeper, &ledger, &err) < 0)
+		log_warning("cannot remove the memory booking: %s; it ends with its process",
+			    err.text);
 }

@@ -14,4 +14,5 @@ int booking_make(struct keeper *keeper, const char *token, uint64_t memory_mib, 
 		 struct error *err);
 /* From now on it lives with the copy (also after adoption, when the file may be lost). */
 int booking_move(struct keeper *keeper, struct error *err);
-void booking_remove(struct keeper *keeper, const char *token);
+/* All bookings of this VM, also those that a keeper before this one made and told nobody of. */
+void booking_remove(struct keeper *keeper);

@@ -21,7 +21,6 @@
 #include "util/file.h"
 #include "util/log.h"
 #include "util/mem.h"
-#include "wire/json.h"
 
 struct cleanup {
 	sd_event_source *retry;
@@ -83,7 +82,6 @@ static int release_claims(struct keeper *keeper, struct error *err)
 static int remove_host_parts(struct keeper *keeper, struct error *err)
 {
 	static const char *const sockets[] = { "qmp.sock", "agent.sock", "serial.sock" };
-	json_auto_t *copy = NULL;
 	int r;
 
 	r = remove_taps(keeper, err);
@@ -95,8 +93,7 @@ static int remove_host_parts(struct keeper *keeper, struct error *err)
 		return r;
 	for (size_t i = 0; i < ARRAY_SIZE(sockets); i++)
 		(void)unlinkat(keeper->run_fd, sockets[i], 0);
-	if (json_read_file(keeper->run_fd, "copy.json", &copy, NULL) == 0)
-		booking_remove(keeper, json_string_or(copy, "token", "none"));
+	booking_remove(keeper);
 	checkpoint("keeper.cleanup.last");
 	if (unlinkat(keeper->run_fd, "copy.json", 0) < 0 && errno != ENOENT)
 		return error_set(err, -errno, "cannot remove copy.json: %m");

@@ -110,7 +110,7 @@ struct start *start_cancel(struct start *start)
 	keeper = start->launch.keeper;
 	/* What never became a process books no memory; a copy gives its own back in cleanup. */
 	if (!keeper->copy && start->launch.token[0])
-		booking_remove(keeper, start->launch.token);
+		booking_remove(keeper);
 	hardware_verify_cancel(start->check);
 	volume_cancel(start->volume_job);
 	storage_close(start->storage);
