@@ -13,6 +13,7 @@
 #include "node/events.h"
 #include "node/facts.h"
 #include "node/logs.h"
+#include "node/mode.h"
 #include "node/node.h"
 #include "node/orders.h"
 #include "node/relay.h"
@@ -114,8 +115,8 @@ static const struct {
 	{ "logs", on_logs },
 	{ "config", on_config },
 	{ "node", on_node },
-	{ "node-ready", orders_node_ready },
-	{ "shutdown-all", orders_shutdown_all },
+	{ "node-ready", mode_node_ready },
+	{ "shutdown-all", mode_shutdown_all },
 };
 
 static void on_request(void *ctx, struct request *request)

@@ -14,6 +14,7 @@
 
 #include "model/config.h"
 #include "node/events.h"
+#include "node/keeper.h"
 #include "node/node.h"
 #include "node/ownership.h"
 #include "node/records.h"
@@ -25,7 +26,6 @@
 #include "util/log.h"
 #include "util/mem.h"
 #include "util/process.h"
-#include "util/spawn.h"
 #include "wire/json.h"
 #include "wire/sock.h"
 
@@ -480,56 +480,15 @@ static int on_child(sd_event_source *source, const siginfo_t *info, void *userda
 	return 0;
 }
 
-static char *keeper_program(void)
-{
-	CLEANUP_FREE char *own = xcalloc(1, 4096);
-	ssize_t length = readlink("/proc/self/exe", own, 4095);
-	char *slash = length > 0 ? strrchr(own, '/') : NULL;
-	CLEANUP_FREE char *beside = NULL;
-
-	if (slash) {
-		*slash = '\0';
-		beside = xasprintf("%s/drover-keeper", own);
-		if (access(beside, X_OK) == 0)
-			return TAKE_PTR(beside);
-	}
-	return xstrdup(DROVER_LIBEXECDIR "/drover-keeper");
-}
-
-static int open_keeper_log(struct node_vm *vm)
-{
-	const char *log = vm->node->config->paths.log;
-	CLEANUP_FREE char *dir = xasprintf("%s/vms/%s", log, vm->name);
-	CLEANUP_FREE char *path = xasprintf("%s/keeper.log", dir);
-
-	(void)file_make_dirs(AT_FDCWD, dir, 0700, NULL);
-	/* A log that cannot be opened is no reason not to have a keeper. */
-	return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-}
-
 static int start_process(struct node_vm *vm, struct error *err)
 {
-	CLEANUP_FREE char *program = keeper_program();
-	CLEANUP_FD int log = open_keeper_log(vm);
-	const char *root = vm->node->config->paths.root;
-	const char *argv[] = { program, "--root", root, vm->name, NULL };
-	const char *bare[] = { program, vm->name, NULL };
-	const struct spawn what = {
-		.argv = *root ? argv : bare,
-		.stdin_fd = -1,
-		.stdout_fd = log,
-		.stderr_fd = log,
-		.new_session = true,
-	};
 	struct link *link = &vm->link;
 	int pidfd, r;
 	pid_t pid;
 
-	checkpoint("agent.keeper.spawn");
-	r = spawn(&what, &pid, &pidfd, err);
+	r = keeper_start(vm, &pid, &pidfd, err);
 	if (r < 0)
 		return r;
-	checkpoint("agent.keeper.spawned");
 	let_child_go(link);
 	r = sd_event_add_child_pidfd(vm->node->loop, &link->child, pidfd, WEXITED, on_child, vm);
 	if (r < 0) {
@@ -541,7 +500,7 @@ static int start_process(struct node_vm *vm, struct error *err)
 	return 0;
 }
 
-static int start_keeper(struct node_vm *vm, struct error *err)
+static int find_or_start(struct node_vm *vm, struct error *err)
 {
 	CLEANUP_FREE char *dir = xasprintf("%s/vms/%s", vm->node->config->paths.run, vm->name);
 	struct link *link = &vm->link;
@@ -576,7 +535,7 @@ static void link_start(struct node_vm *vm)
 		return;
 	link->state = LINK_STARTING;
 	set_trouble(link, "its keeper is being started");
-	if (start_keeper(vm, &err) < 0) {
+	if (find_or_start(vm, &err) < 0) {
 		set_trouble(link, err.text);
 		log_vm(LOG_LEVEL_ERROR, vm->name, "cannot start its keeper: %s", err.text);
 		link_wait(vm, 0);

@@ -9,10 +9,10 @@ struct node;
 struct node_vm;
 struct request;
 
-/* Handlers of the control table; each answers the request in the end. */
+/* Handler of the control table; answers the request in the end. */
 void orders_request(struct node *node, struct request *request, const char *by);
-void orders_shutdown_all(struct node *node, struct request *request, const char *by);
-void orders_node_ready(struct node *node, struct request *request, const char *by);
+/* The node's mode has become `stopped`: answers with all VMs once all are off. */
+void orders_wait_all_off(struct node *node, struct request *request, const char *by);
 
 /* A keeper turns the wish into an administrative stop (`on_panic: off`). */
 void orders_stop_by_keeper(struct node_vm *vm, struct request *request);

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Starting the keeper of a VM: a process of its own session, which is meant to outlive us. */
+#pragma once
+#include <sys/types.h>
+
+struct error;
+struct node_vm;
+
+/* The caller owns `ret_pidfd` and reaps the child, should it end before us. */
+int keeper_start(const struct node_vm *vm, pid_t *ret_pid, int *ret_pidfd, struct error *err);
