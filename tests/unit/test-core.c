@@ -967,20 +967,20 @@ static void the_holder_releases_and_the_home_stays(void **state)
 
 static void only_the_holder_renews_and_releases(void **state)
 {
-	const struct owner befores[] = {
+	const struct owner records[] = {
 		owner_of(OWNER_OFF, "", "alpha"),    owner_of(OWNER_HELD, "beta", ""),
-		owner_of(OWNER_MOVING, "alpha", ""), owner_of(OWNER_HELD, "alph", ""),
+		owner_of(OWNER_MOVING, "alpha", ""), owner_of(OWNER_HELD, "alp", ""),
 		owner_of(OWNER_HELD, "alpha2", ""),
 	};
 	struct error err;
 	struct owner next;
 
-	for (size_t i = 0; i < ARRAY_SIZE(befores); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(records); i++) {
 		err = (struct error){ 0 };
-		assert_int_equal(owner_renew(&befores[i], &alpha, NULL, &next, &err), -EPERM);
+		assert_int_equal(owner_renew(&records[i], &alpha, NULL, &next, &err), -EPERM);
 		assert_int_equal(err.class, ERROR_REFUSED);
 		assert_non_null(strstr(err.text, "41"));
-		assert_int_equal(owner_release(&befores[i], &alpha, &next, &err), -EPERM);
+		assert_int_equal(owner_release(&records[i], &alpha, &next, &err), -EPERM);
 	}
 }
 
