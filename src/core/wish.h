@@ -2,6 +2,7 @@
 /* What is wanted of a VM on one node, out of everything that has a say in it. */
 #pragma once
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "model/records.h"
 #include "model/state.h"
@@ -23,3 +24,8 @@ enum vm_wish wish_of(const struct wish_input *input);
 
 /* Should no QEMU of this VM be here? */
 bool wish_is_down(enum vm_wish wish);
+
+/* Nothing runs because the wish is so: why, and what would change that, into `buffer`.  False (and
+ * "") when the wish is no reason.  `kvm_host` may be NULL. */
+bool wish_explain_off(enum vm_wish wish, const char *vm, const char *kvm_host, char *buffer,
+		      size_t size);

@@ -176,7 +176,7 @@ int launch_taps(struct launch *launch, struct error *err)
 		r = net_tap_open(keeper->root_id, keeper->name, def->nics[i].name, bridge,
 				 &launch->taps[i], name, err);
 		if (r < 0)
-			return error_prefix(err, r, "nic '%s'", def->nics[i].name);
+			return r;
 	}
 	return 0;
 }

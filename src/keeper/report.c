@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "core/ownership.h"
+#include "core/wish.h"
 #include "keeper/agent.h"
 #include "keeper/copy.h"
 #include "keeper/keeper.h"
@@ -57,30 +58,9 @@ static enum vm_state describe_absent(const struct keeper *keeper, char *reason, 
 {
 	char next[CLOCK_TEXT_SIZE];
 
-	switch (keeper->want.wish) {
-	case WISH_STOP:
-		return set_reason(reason, size, VM_OFF,
-				  "stopped by an administrator; 'drover start %s' runs it again",
-				  keeper->name);
-	case WISH_OFF:
-		return set_reason(reason, size, VM_OFF, "the definition says 'online: false'");
-	case WISH_NODE_STOPPED:
-		return set_reason(reason, size, VM_OFF,
-				  "the node is stopped; 'drover node ready' ends that");
-	case WISH_HANDS_OFF:
-		return set_reason(reason, size, VM_OFF,
-				  "hands off: the definition names no host, or its file is gone");
-	case WISH_ELSEWHERE:
-		return set_reason(reason, size, VM_OFF, "it belongs on node '%s'",
-				  keeper->want.definition->kvm_host);
-	case WISH_PAUSE:
-		return set_reason(reason, size, VM_OFF,
-				  "it ended while it was paused; 'drover resume %s' is too late, "
-				  "'drover start %s' runs it again",
-				  keeper->name, keeper->name);
-	default:
-		break;
-	}
+	if (wish_explain_off(keeper->want.wish, keeper->name, keeper->want.definition->kvm_host,
+			     reason, size))
+		return VM_OFF;
 	if (ownership_held_elsewhere(keeper)) {
 		struct error why = { 0 };
 

@@ -208,12 +208,20 @@ static bool wish_needs_keeper(const struct node_vm *vm)
 	return vm->wish_known && (vm->wish == WISH_RUN || vm->wish == WISH_PAUSE);
 }
 
+/* A keeper that was killed after its last duty has left its sockets and its state. */
+static bool run_dir_left(const struct node_vm *vm)
+{
+	CLEANUP_FREE char *path = xasprintf("vms/%s", vm->name);
+
+	return faccessat(vm->node->run_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
 static bool keeper_needed(const struct node_vm *vm)
 {
 	if (wish_needs_keeper(vm))
 		return true;
 	/* One that went in peace has left nothing that another could clean up. */
-	return !vm->link.dismissed && vm_is_here(vm);
+	return !vm->link.dismissed && (vm_is_here(vm) || (vm->wish_known && run_dir_left(vm)));
 }
 
 /* It has said, of the wish that it was told last, that it wants nothing more. */

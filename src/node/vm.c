@@ -128,6 +128,9 @@ static void work_out_wish(struct node_vm *vm)
 
 	vm->wish = vm_wish_under(vm, vm->order.kind);
 	vm->wish_known = vm->definition != NULL && !vm_unreadable(vm);
+	if (vm->definition)
+		(void)wish_explain_off(vm->wish, vm->name, vm->definition->kvm_host, vm->off_reason,
+				       sizeof(vm->off_reason));
 	if (known != vm->wish_known || before != vm->wish)
 		log_vm(LOG_LEVEL_INFO, vm->name, "wish: %s", vm_wish_name(vm->wish));
 }
@@ -309,23 +312,6 @@ bool vm_is_here(const struct node_vm *vm)
 	return faccessat(vm->node->run_fd, copy, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
 }
 
-/* Off, and no keeper to say why: the wish does, since it may be newer than the last keeper. */
-static const char *off_reason(const struct node_vm *vm, const char *told)
-{
-	switch (vm->wish) {
-	case WISH_OFF:
-		return "the definition says 'online: false'";
-	case WISH_HANDS_OFF:
-		return "hands off: the definition names no host, or its file is gone";
-	case WISH_ELSEWHERE:
-		return "it belongs to the node that 'kvm_host' names";
-	case WISH_NODE_STOPPED:
-		return "the node is stopped; 'drover node ready' ends that";
-	default:
-		return told;
-	}
-}
-
 enum vm_state vm_state(const struct node_vm *vm, const char **ret_reason)
 {
 	const char *reason = json_string_or(vm->told, "reason", NULL);
@@ -337,8 +323,9 @@ enum vm_state vm_state(const struct node_vm *vm, const char **ret_reason)
 		/* What the last keeper said of the end is still the best explanation. */
 		if (state != VM_OFF)
 			reason = link_words(&vm->link);
-		if (!link_words(&vm->link))
-			reason = off_reason(vm, reason);
+		/* Or the wish, which may be newer than the last keeper. */
+		if (!link_words(&vm->link) && vm->off_reason[0])
+			reason = vm->off_reason;
 		state = VM_OFF;
 	} else if (!vm->told_now || state < 0) {
 		reason = link_words(&vm->link);

@@ -39,6 +39,7 @@ struct node_vm {
 	enum vm_wish wish;
 	bool wish_known; /* false: no readable definition, so nothing is wanted and nothing touched
 			  */
+	char off_reason[256]; /* why it is off, when the wish is why; else "" */
 
 	json_t *told;	  /* the keeper's part of the VM object, as last told */
 	uint64_t told_at; /* clock_now() */
