@@ -2,6 +2,7 @@
 /* What a copy leaves on the host, and the one routine that removes it (fc-P17).  Each part may
  * have been done before: it is run after every end, by whichever keeper comes to it. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -24,6 +25,7 @@
 
 struct cleanup {
 	sd_event_source *retry;
+	char trouble[256]; /* why it is tried again; "" when nothing went wrong */
 };
 
 struct cleanup *cleanup_cancel(struct cleanup *cleanup)
@@ -44,6 +46,11 @@ static int remove_taps(struct keeper *keeper, struct error *err)
 	for (size_t i = 0; i < def->n_nics; i++) {
 		net_tap_name(keeper->root_id, keeper->name, def->nics[i].name, name);
 		r = net_tap_remove(keeper->root_id, name, err);
+		/* Somebody else's device of that name is nothing that we left. */
+		if (r < 0 && err->class == ERROR_REFUSED) {
+			log_warning("%s; it is left alone", err->text);
+			continue;
+		}
 		if (r < 0)
 			return error_prefix(err, r, "tap '%s'", name);
 	}
@@ -120,6 +127,7 @@ static void clean(struct keeper *keeper);
 static int on_retry(sd_event_source *source, uint64_t usec, void *ctx)
 {
 	clean(ctx);
+	keeper_look(ctx); /* what goes wrong may have changed */
 	return 0;
 }
 
@@ -132,6 +140,8 @@ static void clean(struct keeper *keeper)
 	r = remove_host_parts(keeper, &err);
 	if (r < 0) {
 		log_warning("cleaning up: %s; retrying", err.text);
+		(void)snprintf(keeper->cleanup->trouble, sizeof(keeper->cleanup->trouble), "%s",
+			       err.text);
 		keeper->cleanup->retry = sd_event_source_disable_unref(keeper->cleanup->retry);
 		(void)sd_event_add_time_relative(keeper->loop, &keeper->cleanup->retry,
 						 CLOCK_BOOTTIME, keeper->config->timers.cleanup / 6,
@@ -148,6 +158,11 @@ static void clean(struct keeper *keeper)
 		log_warning("release of the owner record: %s", err.text);
 		finish(keeper);
 	}
+}
+
+const char *cleanup_trouble(const struct cleanup *cleanup)
+{
+	return cleanup ? cleanup->trouble : "";
 }
 
 void cleanup_begin(struct keeper *keeper)

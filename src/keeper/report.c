@@ -132,7 +132,9 @@ static enum vm_state describe(const struct keeper *keeper, char *reason, size_t 
 	if (keeper->stop)
 		return set_reason(reason, size, VM_STOPPING, "%s", stop_step(keeper->stop));
 	if (keeper->cleanup || situation == SITUATION_REMAINS)
-		return set_reason(reason, size, VM_STOPPING, "cleaning up");
+		return set_reason(reason, size, VM_STOPPING, "cleaning up%s%s",
+				  *cleanup_trouble(keeper->cleanup) ? ", tried again: " : "",
+				  cleanup_trouble(keeper->cleanup));
 	if (!keeper->copy && !keeper->want.known)
 		return set_reason(reason, size, VM_UNKNOWN, "waiting for the agent");
 	if (!keeper->copy)

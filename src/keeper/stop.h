@@ -22,3 +22,4 @@ const char *stop_step(const struct stop *stop);
  * not to run here again, the record.  keeper_look() follows. */
 void cleanup_begin(struct keeper *keeper);
 struct cleanup *cleanup_cancel(struct cleanup *cleanup);
+const char *cleanup_trouble(const struct cleanup *cleanup); /* "": none */
