@@ -67,6 +67,7 @@ struct node *node_free(struct node *node)
 	storage_close(node->storage);
 	store_close(node->store);
 	sd_event_source_disable_unref(node->settle);
+	sd_event_source_disable_unref(node->states);
 	sd_event_unref(node->loop);
 	if (node->lock_fd >= 0)
 		(void)close(node->lock_fd);

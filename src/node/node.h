@@ -63,6 +63,7 @@ struct node {
 	uint64_t mode_version;
 	uint64_t written; /* counts answered writes of ours, so that an older listing is known as
 			     such */
+	sd_event_source *states; /* the next write of changed states */
 	sd_event_source *settle; /* deferred: many reasons to look at VMs, one look */
 };
 

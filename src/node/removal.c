@@ -98,28 +98,26 @@ static void on_removed(void *ctx, int r, const uint64_t *versions, const struct 
  * a moment ago, this conflicts and nothing is removed. */
 static int remove_records(struct removal *removal, const struct node_vm *vm, struct error *err)
 {
-	static const char *const others[] = { "state" };
 	struct node *node = vm->node;
-	char keys[VM_LEAVES + 2][RECORD_KEY_SIZE];
-	struct store_op ops[VM_LEAVES + 2];
+	char keys[VM_LEAVES + 1][RECORD_KEY_SIZE];
+	struct store_op ops[VM_LEAVES + 1];
 	size_t n = 0;
 
 	for (int leaf = 0; leaf < VM_LEAVES; leaf++) {
 		bool there = vm->version[leaf] != 0;
 
-		if (!there && leaf != VM_OWNER)
+		if (!there && leaf != VM_OWNER && leaf != VM_STATE)
 			continue;
 		ops[n] = (struct store_op){
-			.kind = there ? STORE_DELETE : STORE_CHECK,
+			.kind = there || leaf == VM_STATE ? STORE_DELETE : STORE_CHECK,
 			.key = key_vm(keys[n], vm->name, vm_leaf_name((enum vm_leaf)leaf)),
-			.expected = there ? vm->version[leaf] : STORE_ABSENT,
+			/* A state is written as things happen, and decides nothing. */
+			.expected = leaf == VM_STATE ? STORE_ANY
+				    : there	     ? vm->version[leaf]
+						     : STORE_ABSENT,
 		};
 		n++;
 	}
-	ops[n] = (struct store_op){ .kind = STORE_DELETE,
-				    .key = key_vm(keys[n], vm->name, others[0]),
-				    .expected = STORE_ANY };
-	n++;
 	ops[n] = (struct store_op){ .kind = STORE_DELETE,
 				    .key = key_assign(keys[n], node->config->node, vm->name),
 				    .expected = STORE_ANY };

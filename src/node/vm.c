@@ -16,6 +16,7 @@
 #include "node/node.h"
 #include "node/orders.h"
 #include "node/records.h"
+#include "node/states.h"
 #include "util/cleanup.h"
 #include "util/error.h"
 #include "util/log.h"
@@ -247,6 +248,14 @@ static int set_hardware(struct node_vm *vm, json_t *value, struct error *err)
 	return 0;
 }
 
+/* For as long as no keeper tells better. */
+static int set_state(struct node_vm *vm, json_t *value, struct error *err)
+{
+	if (!vm->told && value)
+		vm->told = json_incref(value);
+	return 0;
+}
+
 static const struct leaf {
 	const char *name;
 	int (*set)(struct node_vm *vm, json_t *value, struct error *err);
@@ -255,6 +264,7 @@ static const struct leaf {
 	[VM_ORDER] = { "order", set_order },
 	[VM_OWNER] = { "owner", set_owner },
 	[VM_HARDWARE] = { "hardware", set_hardware },
+	[VM_STATE] = { "state", set_state },
 };
 
 const char *vm_leaf_name(enum vm_leaf leaf)
@@ -293,6 +303,8 @@ void vm_set_told(struct node_vm *vm, json_t *told)
 	vm->told_at = clock_now();
 	vm->told_now = true;
 	now = vm_state_of(json_string_or(told, "state", ""));
+	if (now != before)
+		states_changed(vm);
 	if (now != before)
 		log_vm(LOG_LEVEL_INFO, vm->name, "state: %s%s%s",
 		       now < 0 ? "not understood" : vm_state_name(now),

@@ -16,7 +16,7 @@ struct error;
 struct node;
 struct request;
 
-enum vm_leaf { VM_DEFINITION, VM_ORDER, VM_OWNER, VM_HARDWARE, VM_LEAVES };
+enum vm_leaf { VM_DEFINITION, VM_ORDER, VM_OWNER, VM_HARDWARE, VM_STATE, VM_LEAVES };
 
 struct node_vm {
 	struct node *node;
@@ -43,7 +43,8 @@ struct node_vm {
 
 	json_t *told;	  /* the keeper's part of the VM object, as last told */
 	uint64_t told_at; /* clock_now() */
-	bool told_now;	  /* by the keeper that is connected */
+	bool told_now;	  /* by the keeper that is connected; else by one before, or the record */
+	bool state_due;	  /* its state record is to be written */
 	struct link link;
 	bool due; /* vm_touch() was called */
 };
