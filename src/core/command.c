@@ -176,6 +176,10 @@ static int finished_up(const struct command_facts *f, struct error *err)
 	if (f->state == VM_FAILED)
 		return error_set(err, -ECANCELED, "VM '%s' did not start: %s", f->vm,
 				 f->reason ? f->reason : "reason unknown");
+	/* It is kept for a look, and only an order ends it: its reason says which. */
+	if (f->state == VM_PANICKED || f->state == VM_INTERNAL_ERROR)
+		return error_set(err, -ECANCELED, "VM '%s' is %s: %s", f->vm,
+				 vm_state_name(f->state), f->reason ? f->reason : "reason unknown");
 	return 0;
 }
 
@@ -211,17 +215,10 @@ static int finished_pause(const struct command_facts *f, struct error *err)
 	}
 }
 
-/* A guest that sleeps does as it likes; one that broke is kept for a look, and only an order ends
- * it. */
+/* A guest that sleeps does as it likes. */
 static int finished_ensure_up(const struct command_facts *f, struct error *err)
 {
-	if (f->state == VM_SUSPENDED)
-		return 1;
-	if (f->state == VM_PANICKED || f->state == VM_INTERNAL_ERROR)
-		return error_set(err, -ECANCELED, "VM '%s' is %s%s%s; 'drover restart %s' ends it",
-				 f->vm, vm_state_name(f->state), f->reason ? ": " : "",
-				 f->reason ? f->reason : "", f->vm);
-	return finished_up(f, err);
+	return f->state == VM_SUSPENDED ? 1 : finished_up(f, err);
 }
 
 /* `ensure` is done when the state is what the wish leads to, or cannot be helped. */

@@ -96,6 +96,8 @@ static struct copy *copy_parse(const json_t *value)
 	return copy;
 }
 
+#define END_SIZE 160
+
 /* How it ended, as far as it can be told: only a parent learns an exit code, and only from a copy
  * that it still holds. */
 static json_t *describe_exit(const struct copy *copy, char *text, size_t size)
@@ -140,15 +142,13 @@ static void log_end(const struct keeper *keeper, const struct copy *copy, const 
 }
 
 /* Tells of an end, and remembers it as a failure unless it was ordered or a start tells better. */
-static void note_end(struct keeper *keeper, const struct copy *copy)
+static void note_end(struct keeper *keeper, const struct copy *copy, char *text, size_t size)
 {
 	uint64_t ran = clock_wall() > copy->started ? clock_wall() - copy->started : 0;
-	char text[160];
 
 	json_decref(keeper->report.last_exit);
-	keeper->report.last_exit = describe_exit(copy, text, sizeof(text));
+	keeper->report.last_exit = describe_exit(copy, text, size);
 	keeper->remains = true;
-	log_end(keeper, copy, text);
 	report_event(keeper, "qemu-ended", keeper->report.last_exit, "%s", text);
 	if (!copy->end_ordered && !keeper->start)
 		keeper_failed(keeper, ran, text);
@@ -234,8 +234,10 @@ int copy_adopt(struct keeper *keeper, struct error *err)
 	r = adopt(keeper, copy, err);
 	if (r == 1)
 		(void)TAKE_PTR(copy);
-	else if (r == 0 && copy->ran)
-		note_end(keeper, copy);
+	if (r == 0 && copy->ran) {
+		note_end(keeper, copy, text, sizeof(text));
+		log_end(keeper, copy, text);
+	}
 	return r;
 }
 
@@ -282,13 +284,15 @@ int copy_watch(struct keeper *keeper, struct copy *copy, struct error *err)
 void copy_ended(struct keeper *keeper)
 {
 	struct copy *copy = TAKE_PTR(keeper->copy);
+	char text[END_SIZE];
 
 	keeper->monitor = monitor_close(keeper->monitor);
 	agent_reset(keeper->agent);
 	free(TAKE_PTR(keeper->pending));
-	note_end(keeper, copy);
-	if (keeper->start)
+	note_end(keeper, copy, text, sizeof(text));
+	if (keeper->start) /* takes QEMU's last words from its log, ours come after them */
 		start_copy_ended(keeper);
+	log_end(keeper, copy, text);
 	keeper->stop = stop_cancel(keeper->stop);
 	copy_free(copy);
 	keeper_look(keeper);

@@ -49,14 +49,13 @@ static enum busy keeper_busy(const struct keeper *keeper)
 void keeper_facts(const struct keeper *keeper, struct facts *ret)
 {
 	const struct want *want = &keeper->want;
+	bool restart_due = keeper->copy && keeper->copy->restarts < want->restarts;
 
 	*ret = (struct facts){
 		.situation = keeper_situation(keeper),
 		.busy = keeper_busy(keeper),
-		.restart_due =
-			keeper->copy &&
-			keeper->copy->restarts<want->restarts, .retry_due = want->retry> keeper
-				->retry_done,
+		.restart_due = restart_due,
+		.retry_due = keeper->retry_done < want->retry,
 		.kill = want->kill,
 		.paused_by_us = keeper->copy && keeper->copy->paused,
 		.waiting = clock_now() < keeper->not_before,

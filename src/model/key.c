@@ -29,7 +29,7 @@ const struct key *key_find(const struct key *keys, const char *name)
 
 static void store_text(const struct key *key, void *target, const char *text)
 {
-	void *at = (char *)target + key->offset;
+	void *at = target ? (char *)target + key->offset : NULL;
 
 	if (key->store == STORE_TEXT) {
 		*(const char **)at = text;

@@ -762,11 +762,11 @@ static void a_waiting_command_ends_when_its_state_is_reached_or_lost(void **stat
 	/*	  |||,- paused	    |||,- internal-error */
 	/*	  ||||,- suspended  ||||,- unresponsive */
 	static const struct command_row rows[] = {
-		{ COMMAND_START, BIT(WISH_RUN), "..1.......x." },
+		{ COMMAND_START, BIT(WISH_RUN), "..1...x.x.x." },
 		{ COMMAND_START, ANY_WISH & ~BIT(WISH_RUN), "xx1xxxxxxxxx" },
-		{ COMMAND_RESTART, BIT(WISH_RUN), "..1.......x." },
+		{ COMMAND_RESTART, BIT(WISH_RUN), "..1...x.x.x." },
 		{ COMMAND_RESTART, ANY_WISH & ~BIT(WISH_RUN), "xx1xxxxxxxxx" },
-		{ COMMAND_RESUME, BIT(WISH_RUN), "..1.......x." },
+		{ COMMAND_RESUME, BIT(WISH_RUN), "..1...x.x.x." },
 		{ COMMAND_RESUME, ANY_WISH & ~BIT(WISH_RUN), "xx1xxxxxxxxx" },
 		{ COMMAND_STOP, WISHES_DOWN, "1..........." },
 		{ COMMAND_STOP, ANY_WISH & ~WISHES_DOWN, "1xxxxxxxxxxx" },
