@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The life of a VM, by command and by what the guest does."""
+import os
 import signal
 
 import pytest
@@ -394,7 +395,7 @@ def test_shutdown_all_needs_a_yes_and_node_ready_ends_it(host):
 	assert host.state('m3') == 'off'
 
 
-def test_two_guests_do_not_wait_for_each_other(host):
+def test_pvc_S43_two_guests_do_not_wait_for_each_other(host):
 	host.apply(micro('slow', 'hz=50 power=ignore', graceful_timeout='1h'), micro('quick'))
 	host.cli('stop', 'slow', '--no-wait')
 	host.wait_state('slow', 'stopping')
@@ -440,3 +441,20 @@ def test_fc_P6_restart_goes_on_when_qemu_vanishes_after_the_button(host):
 	host.qemu('m1').kill()
 	assert host.ended(waiting).rc == 0
 	assert host.vm('m1')['pid'] not in (None, pid)
+
+
+@pytest.mark.skipif(not os.path.exists('/dev/kvm'), reason='there is no /dev/kvm')
+def test_what_kvm_cannot_run_is_reported(host):
+	"""The guest of the accelerator probe does what some KVMs cannot emulate."""
+	accelerator = host.wait(lambda: (a := host.cli('node', '--format', 'json').json()['accelerator'])
+		['name'] in ('kvm', 'tcg') and a, 'the accelerator is known')
+	if 'internal-error' not in accelerator['why']:
+		pytest.skip('KVM runs everything here')
+	rom = str(host.build / 'src/probe/accel-probe.rom')
+	host.apply(micro('m1', accelerator='kvm', firmware=rom, kernel=None, kernel_args=None),
+		args=['--no-wait'])
+	vm = host.wait_state('m1', 'internal-error')
+	assert 'KVM' in vm['reason'] and 'drover restart m1' in vm['reason']
+	assert host.qemu('m1').pid == vm['pid'], 'kept for a look'
+	host.cli('kill', 'm1')
+	assert host.state('m1') == 'off'
