@@ -79,8 +79,10 @@ void keeper_failed(struct keeper *keeper, uint64_t ran_usec, const char *why)
 	(void)snprintf(keeper->failure, sizeof(keeper->failure), "%s", why);
 	keeper->not_before = clock_now() + wait;
 	keeper->backoff_timer = sd_event_source_disable_unref(keeper->backoff_timer);
-	r = sd_event_add_time_relative(keeper->loop, &keeper->backoff_timer, CLOCK_BOOTTIME, wait,
-				       0, on_backoff, keeper);
+	/* Not relative: that would count from the begin of this turn of the loop, which may be long
+	 * ago, and a look before its time sees that it still has to wait, and is the last one. */
+	r = sd_event_add_time(keeper->loop, &keeper->backoff_timer, CLOCK_BOOTTIME,
+			      keeper->not_before, 0, on_backoff, keeper);
 	if (r < 0)
 		log_error("cannot set a timer: %s", strerror(-r));
 }
