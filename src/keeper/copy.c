@@ -21,6 +21,7 @@
 #include "util/mem.h"
 #include "wire/json.h"
 
+#define END_SIZE 160 /* words about how a copy ended */
 #define COPY_FILE "copy.json"
 
 void copy_token(const struct keeper *keeper, const char *uuid, uint64_t epoch,
@@ -95,8 +96,6 @@ static struct copy *copy_parse(const json_t *value)
 	copy->end_ordered = json_bool_or(value, "end_ordered", false);
 	return copy;
 }
-
-#define END_SIZE 160
 
 /* How it ended, as far as it can be told: only a parent learns an exit code, and only from a copy
  * that it still holds. */
@@ -216,6 +215,7 @@ int copy_adopt(struct keeper *keeper, struct error *err)
 	json_auto_t *value = NULL;
 	CLEANUP_FREE struct copy *copy = NULL;
 	struct error why = { 0 };
+	char text[END_SIZE];
 	int r;
 
 	r = json_read_file(keeper->run_fd, COPY_FILE, &value, &why);
