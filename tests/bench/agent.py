@@ -15,7 +15,7 @@ VM = "bench"
 
 # In the order of the keeper's log: what begins a span, and what the span is called.
 MARKS = [
-    (r"wish run, .*: start", "order, store, agent to keeper"),
+    (r"wish run, .*: start", "order, store, keeper told"),
     (r"start: planning the hardware", None),
     (r"start: waiting for the owner record", "plan the hardware"),
     (r"start: booking memory", "write the owner record"),
@@ -23,8 +23,8 @@ MARKS = [
     (r"start: making network interfaces", "prepare volumes"),
     (r"start: starting QEMU", "make taps"),
     (r"start: waiting for QEMU's monitor", "fork, jail, exec"),
-    (r"start: comparing QEMU", "QEMU until its monitor answers"),
-    (r"start: starting the vcpus", "compare with the hardware record"),
+    (r"start: comparing QEMU", "QEMU until it answers"),
+    (r"start: starting the vcpus", "compare with the record"),
     (r"QEMU event RESUME", "cont until RESUME"),
 ]
 
@@ -106,10 +106,10 @@ class Agent:
 
 class Drover:
     """`how` is "warm": asked over control.sock, the keeper is there; "first": asked over
-    control.sock, the keeper must be started; "cli": `drover start`, likewise."""
+    control.sock, the keeper must be started; "cli": `drover start`, from exec to exit, likewise."""
 
-    names = {"warm": "Drover, keeper there", "first": "Drover, keeper started too",
-             "cli": "`drover start`, exec to exit"}
+    names = {"warm": "Drover, keeper there", "first": "Drover, keeper new",
+             "cli": "`drover start`"}
     end = "answer"
 
     def __init__(self, agent, how):

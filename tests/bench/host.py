@@ -61,8 +61,8 @@ def kill_children():
 
 
 def run_under_nurse(work):
-    """Runs work() in a child and returns its exit code.  What it leaves behind becomes ours: daemons
-    that ended are reaped at once (libvirtd waits for that), and at the end none is left."""
+    """Runs work() in a child and returns its exit code.  What it leaves behind becomes ours:
+    daemons that ended are reaped at once (libvirtd waits for that), and at the end none is left."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     worker = os.fork()
     if worker == 0:
@@ -89,12 +89,31 @@ def mount_bind(source, path):
     run("mount", "--bind", source, path)
 
 
+def unmount_below(*prefixes):
+    """What was mounted there, the last first: a directory that is mounted on cannot be removed."""
+    with open("/proc/self/mounts", encoding="utf-8") as file:
+        targets = [line.split()[1] for line in file]
+    for target in reversed(targets):
+        if target.startswith(prefixes):
+            run("umount", "--lazy", target, check=False)
+
+
 def file_system(path):
-    return run("stat", "--file-system", "--format=%T", path)
+    return run("df", "--output=fstype", path).split()[-1]
 
 
 def load():
     return [round(number, 2) for number in os.getloadavg()]
+
+
+def scheduler():
+    """What we and so all contestants run under, when it is not the usual."""
+    policy = os.sched_getscheduler(0)
+    names = {os.SCHED_FIFO: "SCHED_FIFO", os.SCHED_RR: "SCHED_RR"}
+    if policy in names:
+        return names[policy]
+    nice = os.getpriority(os.PRIO_PROCESS, 0)
+    return f"nice {nice}" if nice else None
 
 
 def version_of(*argv):

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bare thing: QEMU with the command line that Drover used last, started over QMP by hand.
 
-The descriptors 3, 4, ... are of the same kinds as Drover's: listening sockets, logs, the same volume
-file, taps.  They are made before the clock starts.  What differs: QEMU runs as root and in the mount
-namespace of this program, where kernel and firmware lie under the names that Drover's private one
-gives them; and the identity token has another first word, since a keeper would rightly take this
-QEMU for its own."""
+The descriptors 3, 4, ... are of the same kinds as Drover's: listening sockets, logs, the same
+volume file, taps.  They are made before the clock starts.  What differs: QEMU runs as root and in
+the mount namespace of this program, where kernel and firmware lie under the names that Drover's
+private one gives them; and the identity token has another first word, since a keeper would rightly
+take this QEMU for its own."""
 
 import fcntl
 import os

@@ -16,6 +16,8 @@ from watch import FileGrowth, Race, Trouble, wait_until
 
 PACKAGES = "libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu"
 
+PLACES = ("/etc/libvirt", "/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt")
+
 LIBVIRTD_CONF = """\
 auth_unix_ro = "none"
 auth_unix_rw = "none"
@@ -87,7 +89,7 @@ def missing():
 class Virsh:
     """A defined domain."""
 
-    name = "`virsh start`, exec to exit"
+    name = "`virsh start`"
     end = "answer"
 
     def __init__(self, directory, accelerator, argv, bridge, definition):
@@ -126,8 +128,7 @@ class Virsh:
             serial=self.serial, nic=nic)
 
     def open(self, volume):
-        for place in ("/etc/libvirt", "/var/lib/libvirt", "/var/cache/libvirt",
-                      "/var/log/libvirt"):
+        for place in PLACES:
             mount_bind(self.directory + place, place)
         for name, text in (("libvirtd.conf", LIBVIRTD_CONF), ("qemu.conf", QEMU_CONF)):
             with open(f"/etc/libvirt/{name}", "w", encoding="utf-8") as file:
