@@ -46,7 +46,7 @@ def test_bookings_follow_the_guests(host):
 	assert memory(host)['booked'] == 2 * (64 + 512)
 	host.keeper('m1').kill()
 	host.wait(lambda: host.keeper('m1'), 'there is a keeper')
-	assert memory(host)['booked'] == 2 * (64 + 512)
+	host.wait(lambda: memory(host)['booked'] == 2 * (64 + 512), 'it is booked by the next keeper')
 	host.cli('stop', 'm1')
 	assert memory(host)['booked'] == 64 + 512
 	host.cli('kill', 'm2')
