@@ -165,6 +165,32 @@ def test_fc_T2_ensure_going_offline_without_an_agent_looking(host):
 	host.wait_state('m1', 'off')
 	host.cli('ensure', 'm1')
 	assert host.state('m1') == 'off'
+	host.wait(lambda: host.keeper('m1') is None, 'nobody is kept for a VM that is off')
+	log = host.text(host.vm_log('m1', 'keeper.log'))
+	host.cli('ensure', 'm1')
+	assert host.text(host.vm_log('m1', 'keeper.log')) == log, 'the third look costs nothing'
+
+
+def test_a_running_guest_without_a_file_is_stopped_and_removed_by_name(host):
+	path = write(host, 'm1', micro('m1'))
+	host.wait_state('m1', 'running')
+	path.unlink()
+	host.wait(lambda: host.vm('m1')['wish'] == 'hands-off', 'hands off')
+	assert 'drover stop m1' in host.cli('rm', 'm1', rc=69).err
+	assert str(path) in host.cli('restart', 'm1', rc=69).err
+	host.cli('stop', 'm1')
+	host.cli('rm', 'm1')
+	assert host.vms() == {}
+
+
+def test_apply_may_follow_a_file_that_is_gone(host):
+	path = write(host, 'm1', micro('m1'))
+	pid = host.wait_state('m1', 'running')['pid']
+	path.unlink()
+	host.wait(lambda: host.vm('m1')['wish'] == 'hands-off', 'hands off')
+	host.apply(micro('m1'))
+	vm = host.vm('m1')
+	assert (vm['source'], vm['wish'], vm['pid']) == ('apply', 'run', pid)
 
 
 def test_other_files_and_editors_leftovers_are_no_definitions(host):

@@ -186,6 +186,23 @@ def test_a_panic_of_a_real_kernel_is_reported(linux):
 
 
 @pytest.mark.slow
+def test_a_guest_that_sleeps_is_told_and_wakes_up_to_be_shut_down(host, linux_slot):
+	"""On the pc board: SeaBIOS 1.16 does not bring q35's power button back after a sleep."""
+	host.apply(drover.linux('tux', machine_type='pc'))
+	host.cli('guest', 'tux', 'guest-ping', '--timeout', '120s')
+	pid = host.vm('tux')['pid']
+	later(host, 'echo mem >/sys/power/state')
+	vm = host.wait_state('tux', 'suspended', deadline=60)
+	assert vm['pid'] == pid and 'S3' in vm['reason']
+	host.cli('exec', 'tux', '--', 'true', rc=125)
+	host.keeper('tux').kill()
+	host.wait(lambda: host.keeper('tux'), 'there is a keeper')
+	assert host.wait_state('tux', 'suspended')['pid'] == pid
+	host.cli('stop', 'tux')
+	assert host.vm('tux')['exit']['how'] == 'power-off'
+
+
+@pytest.mark.slow
 def test_a_full_disk_is_an_io_error_that_resume_ends(new_host, linux_slot, tmp_path):
 	"""The volume lies on a file system that is smaller than itself."""
 	small = tmp_path / 'small'

@@ -340,3 +340,30 @@ def test_version_of_all(host):
 		'QEMU is known')
 	assert version['version'] == version['cli']
 	assert {'binary', 'version', 'package'} <= set(version['qemu'][0])
+
+
+def test_many_clients_at_once(host):
+	host.apply(micro('m1'))
+	clients = [host.background('status', 'm1', '--format', 'json') for _ in range(20)]
+	clients += [host.background('events', '--lines', '5') for _ in range(10)]
+	assert [host.ended(client).rc for client in clients] == [0] * 30
+
+
+def test_logging_to_the_journal_needs_no_journal(new_host):
+	"""There is none in a container: then the lines go to stderr, and nothing fails."""
+	host = new_host(log={'file': False}).start_agent()
+	host.apply(micro('m1'))
+	assert not (host.log / 'droverd.log').exists()
+	assert host.state('m1') == 'running'
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(host):
+	"""fc-H11: the disk of the logs is full; what is logged is lost, what is ordered is done."""
+	host.stop_agent()
+	for name in ('droverd.log', 'events.jsonl'):
+		(host.log / name).unlink(missing_ok=True)
+		(host.log / name).symlink_to('/dev/full')
+	host.start_agent()
+	host.apply(micro('m1'))
+	host.cli('restart', 'm1')
+	assert host.state('m1') == 'running'
