@@ -17,6 +17,12 @@
 #include "util/spawn.h"
 
 #define SECTOR UINT64_C(512)
+#define NOBODY 65534 /* any kernel knows it, no configuration is needed */
+
+/* Images as qemu-img is told of them: format and what lies below are not for the header to say. */
+#define IMAGE_FILE(path) "\"file\": {\"driver\": \"file\", \"filename\": \"" path "\"}}"
+#define IMAGE_RAW(path) "json:{\"driver\": \"raw\", " IMAGE_FILE(path)
+#define IMAGE_QCOW2(path) "json:{\"driver\": \"qcow2\", \"backing\": null, " IMAGE_FILE(path)
 
 struct volume_job {
 	struct storage *storage;
@@ -115,16 +121,24 @@ static void on_tool(void *ctx, int r, struct tool_result *result, const struct e
 	job_end(job, r, &err);
 }
 
-/* 1: started, goes on in on_tool(). */
+/* 1: started, goes on in on_tool().  The images are there under the names of imagetool; the
+ * descriptors are needed until this returns. */
 static int job_run(struct volume_job *job, const char *purpose, const char *const *argv,
-		   struct error *err)
+		   int source_fd, int target_fd, struct error *err)
 {
+	struct imagetool room = {
+		.source_fd = source_fd,
+		.target_fd = target_fd,
+		.uid = job->want.uid ? job->want.uid : NOBODY,
+	};
 	const struct spawn what = {
 		.argv = argv,
 		.stdin_fd = -1,
 		.stdout_fd = -1,
 		.stderr_fd = -1,
 		.die_with_parent = true,
+		.prepare = imagetool_enter,
+		.prepare_ctx = &room,
 	};
 	uint64_t now = clock_now();
 	int r;
@@ -200,7 +214,7 @@ static int step_look(struct volume_job *job, struct error *err)
 }
 
 /* The file is made here, closed to others; qemu-img fills what it finds and keeps the mode. */
-static int part_make(struct volume_job *job, struct error *err)
+static int part_make(struct volume_job *job, int *ret_fd, struct error *err)
 {
 	CLEANUP_FD int fd = -1;
 
@@ -210,67 +224,113 @@ static int part_make(struct volume_job *job, struct error *err)
 	if (fd < 0)
 		return error_set(err, -errno, "cannot make volume '%s' in '%s': %m", job->want.name,
 				 job->storage->dir);
-	if (job->want.source || job->want.format != VOLUME_RAW)
-		return 0;
-	if (ftruncate(fd, (off_t)job->want.size) < 0)
+	if (!job->want.source && job->want.format == VOLUME_RAW &&
+	    ftruncate(fd, (off_t)job->want.size) < 0)
 		return error_set(err, -errno, "cannot make volume '%s' of %llu bytes: %m",
 				 job->want.name, (unsigned long long)job->want.size);
+	*ret_fd = TAKE_FD(fd);
 	return 0;
 }
 
-static int source_format(const char *source, const char **ret_format, struct error *err)
+/* The operator's image may be anybody's download, and its header may name any file of this host as
+ * what lies below: the guest would find that on its disk. */
+static int source_check(const struct volume_want *want, const struct image *image,
+			struct error *err)
 {
+	if (want->overlay || !image->backing)
+		return 0;
+	return error_refuse(err,
+			    "source '%s' lies on another image, '%s', which a copy would take in; "
+			    "if that is meant, make it one image first: qemu-img convert -O qcow2 "
+			    "'%s' IMAGE.qcow2",
+			    want->source, image->backing, want->source);
+}
+
+static int source_open(const struct volume_want *want, int *ret_fd, enum volume_format *ret_format,
+		       uint64_t *ret_size, struct error *err)
+{
+	CLEANUP(image_done) struct image image = { 0 };
 	CLEANUP_FD int fd = -1;
-	enum volume_format format;
 	int r;
 
-	r = chain_open_file(source, false, &fd, err);
+	r = chain_open_file(want->source, false, &fd, err);
 	if (r == 0)
-		r = image_detect(fd, source, &format, err);
+		r = image_detect(fd, want->source, ret_format, err);
+	if (r == 0)
+		r = image_read(fd, *ret_format, want->source, &image, err);
 	if (r < 0)
 		return error_prefix(err, r, "source");
-	*ret_format = volume_format_name(format);
+	r = source_check(want, &image, err);
+	if (r < 0)
+		return r;
+	*ret_fd = TAKE_FD(fd);
+	*ret_size = image.size;
 	return 0;
+}
+
+/* -u: what lies below is written down and not looked at; chain.c will. */
+static int make_overlay(struct volume_job *job, enum volume_format below, uint64_t below_size,
+			int part_fd, struct error *err)
+{
+	const struct volume_want *want = &job->want;
+	CLEANUP_FREE char *size = xasprintf(
+		"%llu", (unsigned long long)(want->size > below_size ? want->size : below_size));
+
+	return job_run(job, "make an overlay",
+		       (const char *[]){ "qemu-img", "create", "-q", "-u", "-f",
+					 volume_format_name(want->format), "-F",
+					 volume_format_name(below), "-b", want->source,
+					 IMAGETOOL_TARGET, size, NULL },
+		       -1, part_fd, err);
+}
+
+static int make_empty(struct volume_job *job, int part_fd, struct error *err)
+{
+	CLEANUP_FREE char *size = xasprintf("%llu", (unsigned long long)job->want.size);
+
+	return job_run(job, "make an empty qcow2 image",
+		       (const char *[]){ "qemu-img", "create", "-q", "-f", "qcow2",
+					 IMAGETOOL_TARGET, size, NULL },
+		       -1, part_fd, err);
+}
+
+static int make_copy(struct volume_job *job, enum volume_format from, int source_fd, int part_fd,
+		     struct error *err)
+{
+	const char *source =
+		from == VOLUME_QCOW2 ? IMAGE_QCOW2(IMAGETOOL_SOURCE) : IMAGE_RAW(IMAGETOOL_SOURCE);
+
+	/* writeback, since the default for a target ("unsafe") leaves the flushing to us, and that
+	 * would hold up the loop. */
+	return job_run(job, "copy the source image",
+		       (const char *[]){ "qemu-img", "convert", "-q", "-t", "writeback", "-O",
+					 volume_format_name(job->want.format), source,
+					 IMAGETOOL_TARGET, NULL },
+		       source_fd, part_fd, err);
 }
 
 static int step_make(struct volume_job *job, struct error *err)
 {
 	const struct volume_want *want = &job->want;
-	const char *format = volume_format_name(want->format);
-	CLEANUP_FREE char *part = NULL;
-	CLEANUP_FREE char *size = NULL;
-	const char *from = NULL;
-	int r;
+	CLEANUP_FD int source_fd = -1;
+	CLEANUP_FD int part_fd = -1;
+	enum volume_format from = VOLUME_RAW;
+	uint64_t source_size = 0;
+	int r = 0;
 
 	if (!job->part)
 		return 0;
-	if (want->source) {
-		r = source_format(want->source, &from, err);
-		if (r < 0)
-			return r;
-	}
-	r = part_make(job, err);
-	if (r < 0 || (!want->source && want->format == VOLUME_RAW))
+	if (want->source)
+		r = source_open(want, &source_fd, &from, &source_size, err);
+	if (r == 0)
+		r = part_make(job, &part_fd, err);
+	if (r < 0)
 		return r;
-	part = job_target_path(job);
-	if (!want->source) {
-		size = xasprintf("%llu", (unsigned long long)want->size);
-		return job_run(job, "make an empty qcow2 image",
-			       (const char *[]){ "qemu-img", "create", "-q", "-f", format, part,
-						 size, NULL },
-			       err);
-	}
 	if (want->overlay)
-		return job_run(job, "make an overlay",
-			       (const char *[]){ "qemu-img", "create", "-q", "-f", format, "-F",
-						 from, "-b", want->source, part, NULL },
-			       err);
-	/* writeback, since the default for a target ("unsafe") leaves the flushing to us, and that
-	 * would hold up the loop. */
-	return job_run(job, "copy the source image",
-		       (const char *[]){ "qemu-img", "convert", "-q", "-t", "writeback", "-f", from,
-					 "-O", format, want->source, part, NULL },
-		       err);
+		return make_overlay(job, from, source_size, part_fd, err);
+	if (want->source)
+		return make_copy(job, from, source_fd, part_fd, err);
+	return want->format == VOLUME_RAW ? 0 : make_empty(job, part_fd, err);
 }
 
 static char *size_text(uint64_t bytes)
@@ -330,11 +390,15 @@ static int step_grow(struct volume_job *job, struct error *err)
 			return error_set(err, -errno, "cannot grow volume '%s': %m", want->name);
 		return 0;
 	}
+	/* The guest's QEMU could write this header: what it names is not to be opened. */
+	r = chain_check_top(want, path, &image, err);
+	if (r < 0)
+		return r;
 	size = xasprintf("%llu", (unsigned long long)want->size);
-	return job_run(
-		job, "grow the volume",
-		(const char *[]){ "qemu-img", "resize", "-q", "-f", "qcow2", path, size, NULL },
-		err);
+	return job_run(job, "grow the volume",
+		       (const char *[]){ "qemu-img", "resize", "-q", IMAGE_QCOW2(IMAGETOOL_TARGET),
+					 size, NULL },
+		       -1, fd, err);
 }
 
 /* Whole from here on.  NFS and some others know no "unless it exists". */

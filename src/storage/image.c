@@ -124,6 +124,11 @@ static int header_parse(const char *header, size_t length, const char *path,
 				    "'%s' keeps its data in another file, which is not "
 				    "supported; convert it with 'qemu-img convert'",
 				    path);
+	if (header_u32(header, 32) != 0)
+		return error_refuse(err,
+				    "'%s' is encrypted, which is not supported; convert it with "
+				    "'qemu-img convert'",
+				    path);
 	name_offset = header_u64(header, 8);
 	name_length = header_u32(header, 16);
 	*ret_image = (struct image){ .size = header_u64(header, 24), .backing_format = -1 };

@@ -48,9 +48,23 @@ int image_read(int fd, enum volume_format format, const char *path, struct image
  * asked about a disk that a guest writes to: it would answer what the guest likes. */
 int image_detect(int fd, const char *path, enum volume_format *ret_format, struct error *err);
 
+/* What the header of our own volume says against the definition; before anything else opens it. */
+int chain_check_top(const struct volume_want *want, const char *path, const struct image *image,
+		    struct error *err);
 /* Opens what is asked for, and everything below it, comparing with what was asked.  `top` is
  * taken. */
 int chain_open(const struct volume_want *want, int top, const char *top_path,
 	       struct volume_open *ret_open, struct error *err);
 /* A regular file or block device, opened without waiting for whatever else it may be. */
 int chain_open_file(const char *path, bool writable, int *ret_fd, struct error *err);
+
+/* For the `prepare` of a spawn: leaves the child in a root that holds the programs of the host and
+ * these images, without a network, as `uid`. */
+struct imagetool {
+	int source_fd; /* read-only there; -1: none */
+	int target_fd; /* must be open for writing; -1: none */
+	uid_t uid;
+};
+#define IMAGETOOL_SOURCE "/images/source"
+#define IMAGETOOL_TARGET "/images/target"
+int imagetool_enter(void *ctx, struct error *err);

@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <systemd/sd-event.h>
 
 struct error;
@@ -24,6 +25,7 @@ struct volume_want {
 	bool overlay;	    /* qcow2 on top of `source` instead of a copy */
 	bool read_only;
 	const char *path; /* an existing file or block device to use as it is; NULL: ours */
+	uid_t uid;	  /* whom qemu-img runs as: the VM's own user; 0: nobody (65534) */
 };
 
 /* One file of a chain, ready to be handed to QEMU: top first, then what lies below it. */

@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "storage/storage.h"
+#include "storage/internal.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/error.h"
@@ -434,6 +434,105 @@ static void a_header_may_not_name_what_was_not_asked_for(void **state)
 	refuse(bench, &want, -EPERM, "lies on more than");
 }
 
+/* A stranger's image must not bring other files of the host onto the guest's disk. */
+static void a_source_brings_no_other_file_along(void **state)
+{
+	struct bench *bench = *state;
+	CLEANUP_FREE char *dir = bench_path(bench, "volumes/web");
+	CLEANUP_FREE char *images = bench_path(bench, "images");
+	CLEANUP_FREE char *image = bench_path(bench, "images/downloaded.qcow2");
+	CLEANUP_FREE char *beside = bench_path(bench, "images/base.raw");
+	CLEANUP_FREE char *link = bench_path(bench, "images/link.raw");
+	CLEANUP_FREE char *secret = bench_path(bench, "secret");
+	struct volume_want want = { .vm = "web", .name = "root", .source = image };
+
+	assert_int_equal(mkdir(images, 0700), 0);
+	write_text(secret, "the host's", MIB);
+	write_text(beside, "base", MIB);
+	assert_int_equal(symlink("../secret", link), 0);
+	for (int i = 0; i < 3; i++) {
+		const char *const below[] = { secret, "../secret", "link.raw" };
+
+		QEMU_IMG("create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", below[i], image,
+			 "1M");
+		want.overlay = false;
+		want.format = VOLUME_RAW;
+		refuse(bench, &want, -EPERM, "qemu-img convert");
+		want.overlay = true;
+		want.format = VOLUME_QCOW2;
+		refuse(bench, &want, -EPERM, "outside of its directory");
+		assert_int_equal(volume_remove(bench->storage, "web", "root", NULL), 0);
+	}
+	/* What lies beside it is no other file of the host, but is to be asked for. */
+	QEMU_IMG("create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", beside, image, "1M");
+	prepare(bench, &want);
+	assert_int_equal(bench->open.n_layers, 3);
+	want.name = "copy";
+	want.overlay = false;
+	refuse(bench, &want, -EPERM, "convert");
+	QEMU_IMG("create", "-q", "-f", "qcow2", "--object", "secret,id=key,data=x", "-o",
+		 "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10", image, "1M");
+	refuse(bench, &want, -EPERM, "encrypted");
+	assert_int_equal(files_in(dir), 2);
+}
+
+/* A QEMU that a guest took over can write the header of its own disk. */
+static void a_volume_is_looked_at_before_it_is_grown(void **state)
+{
+	struct bench *bench = *state;
+	CLEANUP_FREE char *path = bench_path(bench, "volumes/web/root.qcow2");
+	struct volume_want want = {
+		.vm = "web", .name = "root", .size = MIB, .format = VOLUME_QCOW2
+	};
+
+	prepare(bench, &want);
+	volume_open_done(&bench->open);
+	QEMU_IMG("rebase", "-u", "-f", "qcow2", "-F", "raw", "-b", "nbd://127.0.0.1:9/", path);
+	want.size = 2 * MIB;
+	refuse(bench, &want, -EPERM, "asks for none");
+}
+
+static void qemu_img_sees_its_images_and_nothing_else(void **state)
+{
+	static const char script[] =
+		"echo user $(id -u) $(id -g) groups $(id -G)\n"
+		"echo root $(ls -A /)\n"
+		"echo etc $(ls -A /etc)\n"
+		"cat /images/source && echo new >/images/target && echo written\n"
+		"(echo new >/images/source) 2>/dev/null || echo source kept\n"
+		"(echo new >/usr/new) 2>/dev/null || echo programs kept\n"
+		"chroot / true 2>/dev/null || echo no chroot\n"
+		"kill -0 $PPID 2>/dev/null || echo no signals\n";
+	struct bench *bench = *state;
+	CLEANUP_FREE char *source = bench_path(bench, "source");
+	CLEANUP_FREE char *target = bench_path(bench, "target");
+	struct imagetool room = { .uid = 1914000000 };
+	const struct spawn what = { .argv = (const char *[]){ "sh", "-c", script, NULL },
+				    .stdin_fd = -1,
+				    .stdout_fd = -1,
+				    .stderr_fd = -1,
+				    .prepare = imagetool_enter,
+				    .prepare_ctx = &room };
+	struct tool_result result = { 0 };
+	struct error err = { 0 };
+
+	write_text(source, "source\n", 7);
+	write_text(target, "target\n", 7);
+	room.source_fd = open(source, O_RDONLY | O_CLOEXEC);
+	room.target_fd = open(target, O_RDWR | O_CLOEXEC);
+	if (tool_run(&what, LONG, &result, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_string_equal(result.out, "user 1914000000 1914000000 groups 1914000000\n"
+					"root bin etc images lib lib64 sbin usr\n"
+					"etc ld.so.cache\n"
+					"source\nwritten\nsource kept\nprograms kept\n"
+					"no chroot\nno signals\n");
+	assert_begins(room.target_fd, "new\n");
+	tool_result_done(&result);
+	(void)close(room.source_fd);
+	(void)close(room.target_fd);
+}
+
 static void a_damaged_header_is_a_sentence_and_not_a_crash(void **state)
 {
 	struct bench *bench = *state;
@@ -691,6 +790,9 @@ int main(void)
 		TEST(a_source_is_copied_and_grown),
 		TEST(an_overlay_is_opened_with_all_below_it),
 		TEST(a_header_may_not_name_what_was_not_asked_for),
+		TEST(a_source_brings_no_other_file_along),
+		TEST(a_volume_is_looked_at_before_it_is_grown),
+		TEST(qemu_img_sees_its_images_and_nothing_else),
 		TEST(a_damaged_header_is_a_sentence_and_not_a_crash),
 		TEST(another_format_than_the_one_there_is_refused),
 		TEST(images_of_other_makes_are_refused_by_name),
