@@ -107,8 +107,8 @@ int owner_acquire(const struct owner *before, const struct writer *me, bool home
 	return owner_claim(before, me, home, lease, ret, err);
 }
 
-bool owner_won(const struct owner *now, const char *node, uint64_t asked_epoch)
+bool owner_won(const struct owner *now, const struct owner *asked)
 {
-	return now->phase == OWNER_HELD && now->epoch >= asked_epoch &&
-	       strcmp(now->node, node) == 0;
+	return now->phase == asked->phase && now->epoch == asked->epoch &&
+	       strcmp(now->node, asked->node) == 0 && strcmp(now->by, asked->by) == 0;
 }

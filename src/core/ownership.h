@@ -28,9 +28,10 @@ int owner_release(const struct owner *before, const struct writer *me, struct ow
 int owner_acquire(const struct owner *before, const struct writer *me, bool home, const char *lease,
 		  struct owner *ret, struct error *err);
 
-/* A write was answered "conflict" and the record was then read: is it ours all the same?  Yes when
- * it names us at the epoch that we asked for or above (section 6, rule 3). */
-bool owner_won(const struct owner *now, const char *node, uint64_t asked_epoch);
+/* A write was answered "conflict" and the record was then read: is it ours all the same?  Only when
+ * it is this very write, landed by an earlier try: node, epoch and writer are equal.  One of a
+ * former life of the keeper is not: who was told nothing has won nothing (sections 1 and 6). */
+bool owner_won(const struct owner *now, const struct owner *asked);
 
 /* Why this node may not have the VM, as a sentence; 0 when it may. */
 int owner_check_here(const struct owner *owner, const char *node, struct error *err);

@@ -67,6 +67,7 @@ static const char *const action_names[] = {
 	[ACTION_CLEANUP] = "cleanup",
 	[ACTION_PAUSE] = "pause",
 	[ACTION_RESUME] = "resume",
+	[ACTION_ORDER_STOP] = "order-stop",
 	[ACTION_GIVE_UP_STOP] = "give-up-stop",
 	[ACTION_GIVE_UP_START] = "give-up-start",
 };
@@ -151,8 +152,11 @@ static enum action refine_paused(enum vm_wish wish, const struct facts *facts)
 
 static enum action refine_panicked(enum vm_wish wish, const struct facts *facts)
 {
-	/* PANIC_OFF turns into an administrative stop, which then is the wish. */
-	if (wish == WISH_RUN && facts->on_panic != PANIC_REPORT)
+	/* PANIC_OFF becomes an administrative stop before anything else is done: else what starts
+	 * VMs that should run would start it again. */
+	if (wish == WISH_RUN && facts->on_panic == PANIC_OFF)
+		return ACTION_ORDER_STOP;
+	if (wish == WISH_RUN && facts->on_panic == PANIC_RESTART)
 		return DESTROY;
 	return table_action(wish, SITUATION_PANICKED);
 }
@@ -184,6 +188,11 @@ static enum action refine(enum vm_wish wish, const struct facts *facts)
 	switch (facts->situation) {
 	case SITUATION_ABSENT:
 		return refine_absent(wish, facts);
+	case SITUATION_RUNNING:
+		/* A pause that just failed is tried again after a while. */
+		if (wish == WISH_PAUSE && facts->waiting && !facts->retry_due)
+			return NONE;
+		return table_action(wish, facts->situation);
 	case SITUATION_PAUSED:
 		return refine_paused(wish, facts);
 	case SITUATION_PANICKED:
@@ -205,9 +214,10 @@ static bool guest_lives(enum situation situation)
 
 /* A start is over when vcpus run, be its last step answered or not; a QEMU that never spoke is no
  * guest yet. */
-static bool start_may_be_given_up(enum situation situation)
+static bool start_may_be_given_up(const struct facts *facts)
 {
-	return !guest_lives(situation) || situation == SITUATION_MUTE;
+	return !guest_lives(facts->situation) ||
+	       (facts->situation == SITUATION_MUTE && !facts->ran);
 }
 
 /* A stop on behalf of a restart is wanted as long as the VM is to run. */
@@ -219,8 +229,7 @@ static bool stop_is_wanted(enum vm_wish wish, const struct facts *facts)
 /* What is under way goes on unless the wish has turned against it. */
 static struct decision while_busy(enum vm_wish wish, const struct facts *facts)
 {
-	if (facts->busy == BUSY_STARTING && wish != WISH_RUN &&
-	    start_may_be_given_up(facts->situation))
+	if (facts->busy == BUSY_STARTING && wish != WISH_RUN && start_may_be_given_up(facts))
 		return (struct decision){ ACTION_GIVE_UP_START, "the wish changed while starting" };
 	if (facts->busy == BUSY_STOPPING && facts->situation == SITUATION_POWERED_OFF)
 		return (struct decision){ ACTION_DESTROY, "the guest has shut down as asked" };

@@ -41,6 +41,7 @@ enum action {
 	ACTION_CLEANUP,	 /* remove what is left, free claims, release the record */
 	ACTION_PAUSE,
 	ACTION_RESUME,	     /* renew the record, then `cont` */
+	ACTION_ORDER_STOP,   /* ask that the wish becomes an administrative stop (on_panic: off) */
 	ACTION_GIVE_UP_STOP, /* the wish changed while a guest was asked to shut down: let it run */
 	ACTION_GIVE_UP_START, /* the wish changed while starting: end what was begun */
 	ACTIONS,
@@ -64,6 +65,7 @@ struct facts {
 	bool kill;	     /* end it without asking the guest */
 	bool paused_by_us;   /* by `drover pause`, remembered with the copy */
 	bool waiting;	     /* back-off after a failure: not yet time for another try */
+	bool ran;	     /* the vcpus of this copy were let run */
 	bool held_elsewhere; /* the owner record names another node, or the disks are elsewhere */
 	bool claims_held;    /* nothing runs, but the owner record still names this node */
 	enum panic_policy on_panic;

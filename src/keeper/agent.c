@@ -18,6 +18,7 @@
 
 #define ASKS_MAX 64
 #define ARGV_MAX 256
+#define CONNECT_AGAIN (1 * USEC_PER_SEC)
 
 /* A user's command, from the moment it came until it was answered. */
 struct ask {
@@ -34,6 +35,7 @@ struct agent {
 	struct keeper *keeper;
 	struct guest *guest; /* while the port is open */
 	bool open, answering, pinging;
+	sd_event_source *again; /* the next connection, after one broke while the port is open */
 	struct ask *asks;
 	size_t n_asks;
 };
@@ -249,32 +251,63 @@ static void drop_guest(struct agent *agent)
 	}
 }
 
+static void connect_guest(struct agent *agent);
+
+static int on_again(sd_event_source *source, uint64_t usec, void *ctx)
+{
+	struct agent *agent = ctx;
+
+	if (agent->open && !agent->guest)
+		connect_guest(agent);
+	return 0;
+}
+
+static void connect_later(struct agent *agent)
+{
+	int r;
+
+	agent->again = sd_event_source_disable_unref(agent->again);
+	r = sd_event_add_time_relative(agent->keeper->loop, &agent->again, CLOCK_BOOTTIME,
+				       CONNECT_AGAIN, 0, on_again, agent);
+	if (r < 0)
+		log_error("cannot set a timer: %s", strerror(-r));
+}
+
+/* QEMU ended, which its pidfd tells as well, or the guest broke a limit of ours. */
 static void on_gone(void *ctx)
 {
 	struct agent *agent = ctx;
 
 	drop_guest(agent);
+	connect_later(agent);
 	keeper_look(agent->keeper);
+}
+
+static void connect_guest(struct agent *agent)
+{
+	struct error err = { 0 };
+	int fd = sock_connect(agent->keeper->run_fd, "agent.sock", &err);
+
+	if (fd < 0 ||
+	    guest_open(fd, agent->keeper->loop, on_gone, agent, &agent->guest, &err) < 0) {
+		log_warning("guest agent: %s; retrying", err.text);
+		connect_later(agent);
+		return;
+	}
+	send_waiting(agent);
+	agent_ping(agent);
 }
 
 void agent_port(struct agent *agent, bool open)
 {
-	struct error err = { 0 };
-	int fd;
-
 	if (agent->open == open)
 		return;
 	agent->open = open;
 	log_info("the guest agent's port is %s", open ? "open" : "closed");
 	drop_guest(agent);
-	if (open) {
-		fd = sock_connect(agent->keeper->run_fd, "agent.sock", &err);
-		if (fd < 0 ||
-		    guest_open(fd, agent->keeper->loop, on_gone, agent, &agent->guest, &err) < 0)
-			log_warning("guest agent: %s", err.text);
-	}
-	send_waiting(agent);
-	agent_ping(agent);
+	agent->again = sd_event_source_disable_unref(agent->again);
+	if (open)
+		connect_guest(agent);
 	keeper_look(agent->keeper);
 }
 

@@ -21,11 +21,12 @@
 #include "wire/json.h"
 
 /* Held for some file reads; who waits longer waits for a stopped keeper. */
-#define LOCK_WAIT (2 * USEC_PER_SEC)
+#define LOCK_WAIT (500 * USEC_PER_MSEC)
 
 struct ledger {
 	int dir_fd, lock_fd;
 	uint64_t booked_mib;
+	uid_t uid_base;
 	unsigned char *uids_used; /* one byte for each of the configured uids */
 };
 
@@ -67,27 +68,47 @@ static bool is_own(const struct keeper *keeper, const char *name, const json_t *
 	       strcmp(json_string_or(booking, "vm", ""), keeper->name) == 0;
 }
 
-static void count_booking(struct keeper *keeper, struct ledger *ledger, const char *name)
+static int count_booking(struct keeper *keeper, struct ledger *ledger, const char *name,
+			 struct error *err)
 {
 	json_auto_t *booking = NULL;
 	unsigned base = keeper->config->qemu_uid_base;
 	int64_t uid;
+	int r;
 
-	if (json_read_file(ledger->dir_fd, name, &booking, NULL) < 0)
-		return;
+	r = json_read_file(ledger->dir_fd, name, &booking, err);
+	if (r == -ENOENT)
+		return 0;
+	if (r < 0)
+		return error_prefix(err, r,
+				    "memory booking in '%s/bookings' (remove the file when no VM "
+				    "of it runs)",
+				    keeper->config->host_dir);
 	if (is_own(keeper, name, booking) || !holder_lives(booking)) {
 		(void)unlinkat(ledger->dir_fd, name, 0);
-		return;
+		return 0;
 	}
 	ledger->booked_mib += (uint64_t)json_int_or(booking, "memory_mib", 0) +
 			      (uint64_t)json_int_or(booking, "overhead_mib", 0);
 	uid = json_int_or(booking, "uid", -1);
 	if (uid >= base && uid < base + keeper->config->qemu_uid_count)
 		ledger->uids_used[uid - base] = 1;
+	return 0;
+}
+
+/* A booking may be lost, or made in another host_dir; a process with that user is there all the
+ * same, and two QEMUs of one user could reach into each other. */
+static void count_owner(void *ctx, pid_t pid, uid_t uid, const char *argument)
+{
+	struct ledger *ledger = ctx;
+
+	ledger->uids_used[uid - ledger->uid_base] = 1;
 }
 
 static int ledger_open(struct keeper *keeper, struct ledger *ledger, struct error *err)
 {
+	const struct uid_range uids = { keeper->config->qemu_uid_base,
+					keeper->config->qemu_uid_count };
 	CLEANUP_FREE char *path = xasprintf("%s/bookings", keeper->config->host_dir);
 	struct dirent *entry;
 	DIR *dir;
@@ -102,15 +123,19 @@ static int ledger_open(struct keeper *keeper, struct ledger *ledger, struct erro
 	r = file_lock(ledger->dir_fd, "../lock", LOCK_WAIT, &ledger->lock_fd, err);
 	if (r < 0)
 		return error_prefix(err, r, "host-wide lock");
-	ledger->uids_used = xcalloc(keeper->config->qemu_uid_count, 1);
+	ledger->uid_base = uids.first;
+	ledger->uids_used = xcalloc(uids.count, 1);
+	r = process_owners(uids, count_owner, ledger, err);
+	if (r < 0)
+		return r;
 	dir = fdopendir(fcntl(ledger->dir_fd, F_DUPFD_CLOEXEC, 3));
 	if (!dir)
 		return error_set(err, -errno, "cannot read '%s': %m", path);
-	while ((entry = readdir(dir)))
+	while (r == 0 && (entry = readdir(dir)))
 		if (strstr(entry->d_name, ".json") && entry->d_name[0] != '.')
-			count_booking(keeper, ledger, entry->d_name);
+			r = count_booking(keeper, ledger, entry->d_name, err);
 	(void)closedir(dir);
-	return 0;
+	return r;
 }
 
 static int pick_uid(struct keeper *keeper, const struct ledger *ledger, uid_t *ret_uid,

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a copy leaves on the host, and the one routine that removes it (fc-P17).  Each part may
- * have been done before: it is run after every end, by whichever keeper comes to it. */
+/* Each part may have been done before: it is run after every end, by whichever keeper comes to it.
+ */
+#include "keeper/cleanup.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +15,6 @@
 #include "keeper/monitor.h"
 #include "keeper/ownership.h"
 #include "keeper/report.h"
-#include "keeper/stop.h"
 #include "model/config.h"
 #include "net/net.h"
 #include "storage/storage.h"
@@ -57,6 +58,20 @@ static int remove_taps(struct keeper *keeper, struct error *err)
 	return 0;
 }
 
+/* A claim of a higher epoch is not ours to free: the store was restored, or another cluster uses
+ * the pool.  It stays, and refuses the next start with its own sentence. */
+static int release_claim(struct keeper *keeper, struct storage *storage, const char *volume,
+			 struct error *err)
+{
+	int r = volume_release(storage, keeper->name, volume, keeper->ownership->record.epoch,
+			       keeper->config->node, err);
+
+	if (r == 0 || err->class != ERROR_REFUSED)
+		return r;
+	report_event(keeper, "claim-kept", NULL, "%s", err->text);
+	return 0;
+}
+
 /* Claims of all volumes that are there, whatever the definition of now says of them. */
 static int release_claims(struct keeper *keeper, struct error *err)
 {
@@ -75,9 +90,7 @@ static int release_claims(struct keeper *keeper, struct error *err)
 	for (size_t i = 0; i < count; i++) {
 		if (r == 0 && strcmp(infos[i].vm, keeper->name) == 0 && infos[i].claimed_by &&
 		    strcmp(infos[i].claimed_by, keeper->config->node) == 0)
-			r = volume_release(storage, keeper->name, infos[i].name,
-					   keeper->ownership->record.epoch, keeper->config->node,
-					   err);
+			r = release_claim(keeper, storage, infos[i].name, err);
 		volume_info_done(&infos[i]);
 	}
 	free(infos);
@@ -114,14 +127,6 @@ static void finish(struct keeper *keeper)
 	keeper_look(keeper);
 }
 
-static void on_released(struct keeper *keeper, int r, const struct error *err)
-{
-	/* A conflict is fine: then the record is somebody else's. */
-	if (r < 0)
-		log_info("release of the owner record: %s", err->text);
-	finish(keeper);
-}
-
 static void clean(struct keeper *keeper);
 
 static int on_retry(sd_event_source *source, uint64_t usec, void *ctx)
@@ -131,21 +136,42 @@ static int on_retry(sd_event_source *source, uint64_t usec, void *ctx)
 	return 0;
 }
 
+static void try_again(struct keeper *keeper, const char *why)
+{
+	struct cleanup *cleanup = keeper->cleanup;
+	int r;
+
+	log_warning("cleaning up: %s; retrying", why);
+	(void)snprintf(cleanup->trouble, sizeof(cleanup->trouble), "%s", why);
+	cleanup->retry = sd_event_source_disable_unref(cleanup->retry);
+	r = sd_event_add_time_relative(keeper->loop, &cleanup->retry, CLOCK_BOOTTIME,
+				       keeper->config->timers.cleanup / 6, 0, on_retry, keeper);
+	if (r < 0)
+		log_error("cannot set a timer: %s", strerror(-r));
+	keeper_look(keeper);
+}
+
+static void on_released(struct keeper *keeper, int r, const struct error *err)
+{
+	if (!keeper->cleanup) {
+		keeper_look(keeper);
+	} else if (r < 0 && r != -ESTALE) {
+		try_again(keeper, err->text);
+	} else {
+		/* A conflict is fine: then the record is somebody else's. */
+		if (r < 0)
+			log_info("release of the owner record: %s", err->text);
+		finish(keeper);
+	}
+}
+
 static void clean(struct keeper *keeper)
 {
 	struct error err = { 0 };
-	int r;
 
 	checkpoint("keeper.cleanup.begin");
-	r = remove_host_parts(keeper, &err);
-	if (r < 0) {
-		log_warning("cleaning up: %s; retrying", err.text);
-		(void)snprintf(keeper->cleanup->trouble, sizeof(keeper->cleanup->trouble), "%s",
-			       err.text);
-		keeper->cleanup->retry = sd_event_source_disable_unref(keeper->cleanup->retry);
-		(void)sd_event_add_time_relative(keeper->loop, &keeper->cleanup->retry,
-						 CLOCK_BOOTTIME, keeper->config->timers.cleanup / 6,
-						 0, on_retry, keeper);
+	if (remove_host_parts(keeper, &err) < 0) {
+		try_again(keeper, err.text);
 		return;
 	}
 	/* What is to be started again here keeps the record: the next write is a renew. */

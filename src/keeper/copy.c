@@ -12,10 +12,13 @@
 
 #include "keeper/agent.h"
 #include "keeper/keeper.h"
+#include "keeper/link.h"
 #include "keeper/monitor.h"
 #include "keeper/report.h"
 #include "keeper/start.h"
 #include "keeper/stop.h"
+#include "model/config.h"
+#include "qemu/hardware.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 #include "util/mem.h"
@@ -155,17 +158,19 @@ static void note_end(struct keeper *keeper, const struct copy *copy, char *text,
 
 struct found {
 	pid_t pid;
+	uid_t uid;
 	unsigned count;
 	char token[PROCESS_TOKEN_SIZE];
 };
 
 /* The token stands behind "opaque=" and ends the argument. */
-static void note_found(void *ctx, pid_t pid, const char *argument)
+static void note_found(void *ctx, pid_t pid, uid_t uid, const char *argument)
 {
 	struct found *found = ctx;
 	const char *token = strstr(argument, "drover:");
 
 	found->pid = pid;
+	found->uid = uid;
 	found->count++;
 	if (token)
 		(void)snprintf(found->token, sizeof(found->token), "%.*s", (int)strcspn(token, ","),
@@ -173,20 +178,26 @@ static void note_found(void *ctx, pid_t pid, const char *argument)
 }
 
 /* Finds the one process that carries the token (or begins with it); 1, 0, or -EBUSY for several. */
-static int find_by_token(const char *token, struct process_id *ret_id, struct error *err)
+static int find_by_token(const struct keeper *keeper, const char *token, struct copy *copy,
+			 struct error *err)
 {
+	const struct uid_range uids = { keeper->config->qemu_uid_base,
+					keeper->config->qemu_uid_count };
 	struct found found = { 0 };
 	int r;
 
-	r = process_scan(token, note_found, &found, err);
+	r = process_scan(token, uids, note_found, &found, err);
 	if (r < 0)
 		return r;
 	if (found.count == 0)
 		return 0;
 	if (found.count > 1)
-		return error_set(err, -EBUSY, "%u processes carry the token '%s'", found.count,
-				 token);
-	r = process_identify(found.pid, found.token, ret_id, err);
+		return error_set(err, -EBUSY,
+				 "%u processes carry the token '%s': end all but the right one by "
+				 "hand",
+				 found.count, token);
+	copy->uid = found.uid;
+	r = process_identify(found.pid, found.token, &copy->id, err);
 	if (r == -ESRCH || r == -ENOENT)
 		return 0;
 	return r < 0 ? r : 1;
@@ -227,7 +238,7 @@ int copy_adopt(struct keeper *keeper, struct error *err)
 	copy = copy_parse(value);
 	/* Launched, but its number was not yet noted when the last keeper died. */
 	if (copy->id.pid == 0 && strcmp(copy->id.boot_id, keeper->boot_id) == 0) {
-		r = find_by_token(copy->id.token, &copy->id, err);
+		r = find_by_token(keeper, copy->id.token, copy, err);
 		if (r <= 0)
 			return r;
 	}
@@ -241,22 +252,38 @@ int copy_adopt(struct keeper *keeper, struct error *err)
 	return r;
 }
 
-int copy_search(struct keeper *keeper, const char *uuid, struct error *err)
+int copy_set_aside(const struct keeper *keeper)
+{
+	return renameat(keeper->run_fd, COPY_FILE, keeper->run_fd, COPY_FILE ".damaged");
+}
+
+/* What the lost file said is gone: orders count as carried out, since a guest that runs is not to
+ * be restarted for an order of long ago. */
+static void assume(const struct keeper *keeper, struct copy *copy)
+{
+	const char *epoch = strrchr(copy->id.token, ':');
+
+	copy->epoch = epoch ? strtoull(epoch + 1, NULL, 10) : 0;
+	copy->generation = keeper->hardware->generation;
+	copy->restarts = keeper->want.restarts;
+	copy->memory_mib = keeper->hardware->memory_mib;
+	copy->started = clock_wall();
+	copy->ran = true;
+}
+
+int copy_search(struct keeper *keeper, struct error *err)
 {
 	CLEANUP_FREE struct copy *copy = xcalloc(1, sizeof(*copy));
 	char prefix[PROCESS_TOKEN_SIZE];
-	char *epoch;
 	int r;
 
-	(void)snprintf(prefix, sizeof(prefix), "drover:%s:%s:", keeper->root_id, uuid);
+	(void)snprintf(prefix, sizeof(prefix), "drover:%s:%s:", keeper->root_id,
+		       keeper->hardware->uuid);
 	copy->pidfd = -1;
-	r = find_by_token(prefix, &copy->id, err);
+	r = find_by_token(keeper, prefix, copy, err);
 	if (r <= 0)
 		return r;
-	epoch = strrchr(copy->id.token, ':');
-	copy->epoch = epoch ? strtoull(epoch + 1, NULL, 10) : 0;
-	copy->started = clock_wall();
-	copy->ran = true;
+	assume(keeper, copy);
 	r = adopt(keeper, copy, err);
 	if (r == 1)
 		(void)copy_save(keeper, TAKE_PTR(copy), NULL);
@@ -287,6 +314,8 @@ void copy_ended(struct keeper *keeper)
 	char text[END_SIZE];
 
 	keeper->monitor = monitor_close(keeper->monitor);
+	keeper->pausing = keeper->resuming = false; /* their answers will not come any more */
+	link_drop_passed(keeper->link);
 	agent_reset(keeper->agent);
 	free(TAKE_PTR(keeper->pending));
 	note_end(keeper, copy, text, sizeof(text));

@@ -5,6 +5,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
+#include <systemd/sd-event.h>
 
 #include "util/process.h"
 
@@ -24,7 +25,7 @@ struct copy {
 	uint64_t started; /* wall clock, microseconds */
 	uint64_t memory_mib;
 	uid_t uid;
-	struct sd_event_source *exit_source;
+	sd_event_source *exit_source;
 };
 
 /* "drover:ROOT:UUID:EPOCH" (DESIGN 2: identity of a process). */
@@ -38,8 +39,11 @@ int copy_save(const struct keeper *keeper, const struct copy *copy, struct error
  * none, keeper->remains tells whether there was; negative: it cannot be told (SITUATION_UNPROVEN).
  */
 int copy_adopt(struct keeper *keeper, struct error *err);
-/* The same by searching /proc for a token of this root and uuid: run directories get lost. */
-int copy_search(struct keeper *keeper, const char *uuid, struct error *err);
+/* The same by searching /proc for a token of this root and the uuid of the hardware record: run
+ * directories get lost. */
+int copy_search(struct keeper *keeper, struct error *err);
+/* A copy.json that cannot be read is kept beside for a look. */
+int copy_set_aside(const struct keeper *keeper);
 
 /* Watches the pidfd; when the process ends the keeper is told by copy_ended(). */
 int copy_watch(struct keeper *keeper, struct copy *copy, struct error *err);

@@ -163,6 +163,24 @@ static int make_run(const struct jail *jail, struct error *err)
 	return r;
 }
 
+/* Nothing of the host's can be written; what is mounted over it after this is QEMU's own. */
+static int seal_files(struct error *err)
+{
+	struct mount_attr sealed = { .attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID };
+	static const char *const scratch[] = { "/tmp", "/var/tmp" };
+
+	if (mount_setattr(AT_FDCWD, "/", AT_RECURSIVE, &sealed, sizeof(sealed)) < 0)
+		return error_set(err, -errno, "cannot make the host's files read-only: %m");
+	for (size_t i = 0; i < ARRAY_SIZE(scratch); i++)
+		if (mount("tmp", scratch[i], "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
+			  "mode=1777,size=64m") < 0 &&
+		    errno != ENOENT)
+			return error_set(err, -errno, "cannot mount a private %s: %m", scratch[i]);
+	if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "hidepid=2") < 0)
+		return error_set(err, -errno, "cannot mount a private /proc: %m");
+	return 0;
+}
+
 int jail_enter(void *ctx, struct error *err)
 {
 	struct jail jail = *(const struct jail *)ctx; /* ours: descriptors change here */
@@ -180,11 +198,15 @@ int jail_enter(void *ctx, struct error *err)
 		return r;
 	if (jail.kvm && stat("/dev/kvm", &st) < 0)
 		return error_set(err, -errno, "cannot find /dev/kvm: %m");
-	if (unshare(CLONE_NEWNS) < 0)
-		return error_set(err, -errno, "cannot make a mount namespace: %m");
+	if (unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | (jail.network ? 0 : CLONE_NEWNET)) <
+	    0)
+		return error_set(err, -errno, "cannot make namespaces of its own: %m");
 	/* Ours must not reach the host; the host's unmounts should still reach us. */
 	if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
 		return error_set(err, -errno, "cannot separate the mount namespace: %m");
+	r = seal_files(err);
+	if (r < 0)
+		return r;
 	r = make_dev(&jail, jail.kvm ? st.st_rdev : 0, err);
 	if (r < 0)
 		return r;

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What QEMU sees of the host's files: a mount namespace of its own with an own /dev (where /dev/kvm
- * belongs to the VM's user, whatever the host's says) and an own /run with the guest's kernel,
- * initrd and firmware, so that they may lie in directories that this user cannot enter. */
+/* What QEMU sees of the host: its files read-only, with an own /dev (where /dev/kvm belongs to the
+ * VM's user, whatever the host's says), an own /tmp, a /proc that shows nobody else, and an own
+ * /run with the guest's kernel, initrd and firmware, so that they may lie in directories that this
+ * user cannot enter; no network but the descriptors that are handed in, no shared memory segments
+ * of others.  Process ids stay the host's: pidfds and adoption need them. */
 #pragma once
 #include <stdbool.h>
 #include <sys/types.h>
@@ -15,6 +17,7 @@ struct error;
 struct jail {
 	uid_t uid;
 	bool kvm;
+	bool network; /* stays in the host's network namespace: QEMU's own NAT needs it */
 	int kernel_fd, initrd_fd, firmware_fd; /* O_PATH; -1: none */
 	int resolv_fd;	  /* /etc/resolv.conf when it lies in /run: QEMU's own NAT reads it */
 	char resolv[128]; /* where */

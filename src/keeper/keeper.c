@@ -7,17 +7,21 @@
 #include <string.h>
 
 #include "core/wish.h"
+#include "keeper/cleanup.h"
 #include "keeper/copy.h"
 #include "keeper/link.h"
 #include "keeper/monitor.h"
 #include "keeper/ownership.h"
+#include "keeper/pause.h"
+#include "keeper/proof.h"
 #include "keeper/report.h"
 #include "keeper/start.h"
 #include "keeper/stop.h"
 #include "model/config.h"
-#include "qemu/hardware.h"
-#include "util/checkpoint.h"
 #include "util/log.h"
+
+/* The agent may be restarting. */
+#define ORDER_AGAIN (1 * USEC_PER_SEC)
 
 enum situation keeper_situation(const struct keeper *keeper)
 {
@@ -41,7 +45,8 @@ static enum busy keeper_busy(const struct keeper *keeper)
 		return BUSY_STARTING;
 	if (keeper->stop)
 		return stop_is_graceful(keeper->stop) ? BUSY_STOPPING : BUSY_ENDING;
-	if (keeper->cleanup || keeper->resuming || keeper->pausing || keeper->ownership->write)
+	if (keeper->cleanup || keeper->resuming || keeper->pausing || keeper->ordering ||
+	    keeper->ownership->write)
 		return BUSY_OTHER;
 	return BUSY_NOTHING;
 }
@@ -60,107 +65,19 @@ void keeper_facts(const struct keeper *keeper, struct facts *ret)
 		.paused_by_us = keeper->copy && keeper->copy->paused,
 		.waiting = clock_now() < keeper->not_before,
 		.held_elsewhere = ownership_held_elsewhere(keeper),
+		.ran = keeper->copy && keeper->copy->ran,
 		.claims_held = !keeper->copy && ownership_held_here(keeper),
 		.on_panic = want->definition->on_panic,
 	};
 }
 
-static int on_backoff(sd_event_source *source, uint64_t usec, void *ctx)
-{
-	keeper_look(ctx);
-	return 0;
-}
-
 void keeper_failed(struct keeper *keeper, uint64_t ran_usec, const char *why)
 {
 	uint64_t wait = backoff_failed(&keeper->backoff, ran_usec);
-	int r;
 
 	(void)snprintf(keeper->failure, sizeof(keeper->failure), "%s", why);
 	keeper->not_before = clock_now() + wait;
-	keeper->backoff_timer = sd_event_source_disable_unref(keeper->backoff_timer);
-	/* Not relative: that would count from the begin of this turn of the loop, which may be long
-	 * ago, and a look before its time sees that it still has to wait, and is the last one. */
-	r = sd_event_add_time(keeper->loop, &keeper->backoff_timer, CLOCK_BOOTTIME,
-			      keeper->not_before, 0, on_backoff, keeper);
-	if (r < 0)
-		log_error("cannot set a timer: %s", strerror(-r));
-}
-
-/* A paused guest could not be let run: said, and tried again after a while. */
-static void resume_failed(struct keeper *keeper, const char *why)
-{
-	keeper->resuming = false;
-	report_event(keeper, "resume-failed", NULL, "%s", why);
-	keeper_failed(keeper, 0, why);
-	keeper_look(keeper);
-}
-
-static void on_paused(void *ctx, int r, json_t *value, const struct error *err)
-{
-	struct keeper *keeper = ctx;
-
-	keeper->pausing = false;
-	if (r < 0)
-		log_error("pause: %s", err->text);
-	monitor_outdated(keeper->monitor);
-}
-
-/* Noted before it is done: a keeper that dies in between leaves a guest whose pause is ours. */
-static void do_pause(struct keeper *keeper)
-{
-	struct error err = { 0 };
-	int r;
-
-	keeper->copy->paused = true;
-	r = copy_save(keeper, keeper->copy, &err);
-	checkpoint("keeper.pause");
-	if (r == 0)
-		r = monitor_call(keeper->monitor, "stop", NULL, on_paused, keeper, &err);
-	if (r < 0)
-		log_error("pause: %s", err.text);
-	else
-		keeper->pausing = true;
-}
-
-static void on_resumed(void *ctx, int r, json_t *value, const struct error *err)
-{
-	struct keeper *keeper = ctx;
-
-	if (r < 0) {
-		resume_failed(keeper, err->text);
-		return;
-	}
-	keeper->resuming = false;
-	keeper->failure[0] = '\0';
-	if (keeper->copy) {
-		keeper->copy->paused = false;
-		(void)copy_save(keeper, keeper->copy, NULL);
-	}
-	monitor_outdated(keeper->monitor);
-}
-
-static void on_renewed(struct keeper *keeper, int r, const struct error *err)
-{
-	struct error why = { 0 };
-
-	if (r < 0)
-		why = *err;
-	checkpoint("keeper.resume");
-	if (r == 0)
-		r = monitor_call(keeper->monitor, "cont", NULL, on_resumed, keeper, &why);
-	if (r < 0)
-		resume_failed(keeper, why.text);
-}
-
-/* A stopped copy runs again only after an answered write (R1). */
-static void do_resume(struct keeper *keeper)
-{
-	struct error err = { 0 };
-
-	keeper->resuming = true;
-	if (ownership_acquire(keeper, NULL, on_renewed, &err) < 0)
-		resume_failed(keeper, err.text);
+	keeper_look_in(keeper, wait);
 }
 
 static void give_up_start(struct keeper *keeper)
@@ -174,15 +91,31 @@ static void give_up_start(struct keeper *keeper)
 	stop_destroy(keeper, "its start was given up");
 }
 
-/* on_panic: off. The wish itself becomes an administrative stop; the agent writes it. */
+static void on_stop_ordered(void *ctx, int r, json_t *value, const struct error *err)
+{
+	struct keeper *keeper = ctx;
+
+	keeper->ordering = false;
+	if (r < 0) {
+		log_warning("order-stop: %s; asking again", err->text);
+		keeper_look_in(keeper, ORDER_AGAIN);
+	}
+}
+
+/* on_panic: off.  The wish itself becomes an administrative stop; the agent writes it, and what is
+ * to be done comes with that wish.  Until then nothing is. */
 static void order_stop(struct keeper *keeper)
 {
 	json_auto_t *args = json_pack("{s:s}", "why", "the guest panicked and on_panic is 'off'");
 	struct error err = { 0 };
 
-	if (link_up(keeper->link) &&
-	    link_call(keeper->link, "order-stop", args, 5 * USEC_PER_SEC, NULL, NULL, &err) < 0)
-		log_warning("order-stop: %s", err.text);
+	if (!link_up(keeper->link))
+		return; /* a new link is a reason to look */
+	if (link_call(keeper->link, "order-stop", args, 5 * USEC_PER_SEC, on_stop_ordered, keeper,
+		      &err) < 0)
+		keeper_look_in(keeper, ORDER_AGAIN);
+	else
+		keeper->ordering = true;
 }
 
 /* An end that was ordered is no failure, and nobody waits before the next start. */
@@ -207,19 +140,19 @@ static void begin(struct keeper *keeper, const struct facts *facts, const struct
 		break;
 	case ACTION_DESTROY:
 		note_order(keeper, facts);
-		if (facts->situation == SITUATION_PANICKED && keeper->want.wish == WISH_RUN &&
-		    facts->on_panic == PANIC_OFF && !facts->restart_due)
-			order_stop(keeper);
 		stop_destroy(keeper, decision->why);
 		break;
 	case ACTION_CLEANUP:
 		cleanup_begin(keeper);
 		break;
 	case ACTION_PAUSE:
-		do_pause(keeper);
+		pause_begin(keeper);
 		break;
 	case ACTION_RESUME:
-		do_resume(keeper);
+		resume_begin(keeper);
+		break;
+	case ACTION_ORDER_STOP:
+		order_stop(keeper);
 		break;
 	case ACTION_GIVE_UP_STOP:
 		stop_give_up(keeper);
@@ -232,54 +165,52 @@ static void begin(struct keeper *keeper, const struct facts *facts, const struct
 	}
 }
 
-/* copy.json could not be read: the process table tells, once the VM's uuid is known.  A VM without
- * a hardware record was never started. */
-static void prove(struct keeper *keeper)
+/* What was decided against: by whom and why, for the log. */
+static void log_decision(const struct keeper *keeper, const struct facts *facts,
+			 const struct decision *decision)
 {
-	struct error err = { 0 };
-	int r = keeper->hardware ? copy_search(keeper, keeper->hardware->uuid, &err) : 0;
+	log_info("wish %s, %s: %s (%s)", vm_wish_name(keeper->want.wish),
+		 situation_name(facts->situation), action_name(decision->action), decision->why);
+}
 
-	if (r < 0) {
-		(void)snprintf(keeper->failure, sizeof(keeper->failure), "%s", err.text);
-		return;
-	}
-	keeper->unproven = false;
-	keeper->remains = true;
-	keeper->failure[0] = '\0';
-	if (r == 0) {
-		(void)renameat(keeper->run_fd, "copy.json", keeper->run_fd, "copy.json.damaged");
-		report_event(keeper, "proven", NULL, "no process of this VM runs");
-	} else if (monitor_open(keeper, &err) < 0) {
-		log_warning("monitor: %s; retrying", err.text);
-	}
+/* True when nothing more is wanted. */
+static bool decide(struct keeper *keeper)
+{
+	struct decision decision;
+	struct facts facts;
+
+	keeper_facts(keeper, &facts);
+	if (facts.situation == SITUATIONS)
+		return false;
+	decision = reconcile(keeper->want.wish, &facts);
+	if (facts.busy == BUSY_NOTHING)
+		keeper->retry_done = keeper->want.retry;
+	if (decision.action == ACTION_NONE)
+		return facts.busy == BUSY_NOTHING;
+	log_decision(keeper, &facts, &decision);
+	begin(keeper, &facts, &decision);
+	/* Done or failed at once: what follows from that is decided in the next turn. */
+	if (keeper_busy(keeper) == BUSY_NOTHING)
+		keeper_look(keeper);
+	return false;
 }
 
 static int look(sd_event_source *source, void *ctx)
 {
 	struct keeper *keeper = ctx;
-	struct decision decision = { ACTION_NONE, "the agent has not said what is wanted" };
-	struct facts facts = { .situation = SITUATIONS };
 	bool settled = false;
 
 	if (keeper->dismissed)
 		return sd_event_exit(keeper->loop, 0);
-	if (keeper->unproven && keeper->want.known)
-		prove(keeper);
+	if (keeper->start)
+		start_look(keeper);
+	if (keeper->want.known && !keeper->scanned && !keeper->copy)
+		proof_look(keeper);
 	if (keeper->want.known && keeper->want.definition && keeper->ownership->known)
-		keeper_facts(keeper, &facts);
-	if (facts.situation != SITUATIONS) {
-		decision = reconcile(keeper->want.wish, &facts);
-		settled = decision.action == ACTION_NONE && facts.busy == BUSY_NOTHING;
-		if (facts.busy == BUSY_NOTHING)
-			keeper->retry_done = keeper->want.retry;
-	}
-	if (decision.action != ACTION_NONE) {
-		log_info("wish %s, %s: %s (%s)", vm_wish_name(keeper->want.wish),
-			 situation_name(facts.situation), action_name(decision.action),
-			 decision.why);
-		begin(keeper, &facts, &decision);
-	}
+		settled = decide(keeper);
 	report_update(keeper, settled);
+	if (clock_now() < keeper->not_before)
+		keeper_look_in(keeper, keeper->not_before - clock_now());
 	return 0;
 }
 
@@ -293,4 +224,33 @@ void keeper_look(struct keeper *keeper)
 		r = sd_event_source_set_enabled(keeper->look, SD_EVENT_ONESHOT);
 	if (r < 0)
 		log_error("cannot look after the VM: %s", strerror(-r));
+}
+
+static int on_later(sd_event_source *source, uint64_t usec, void *ctx)
+{
+	keeper_look(ctx);
+	return 0;
+}
+
+/* Not relative: that would count from the begin of this turn of the loop, which may be long ago,
+ * and a look before its time sees that it still has to wait. */
+void keeper_look_in(struct keeper *keeper, uint64_t usec)
+{
+	uint64_t due = clock_now() + usec, armed = 0;
+	int enabled = SD_EVENT_OFF, r;
+
+	if (!keeper->later) {
+		r = sd_event_add_time(keeper->loop, &keeper->later, CLOCK_BOOTTIME, due, 1000,
+				      on_later, keeper);
+	} else {
+		(void)sd_event_source_get_enabled(keeper->later, &enabled);
+		(void)sd_event_source_get_time(keeper->later, &armed);
+		if (enabled != SD_EVENT_OFF && armed <= due)
+			return;
+		r = sd_event_source_set_time(keeper->later, due);
+		if (r >= 0)
+			r = sd_event_source_set_enabled(keeper->later, SD_EVENT_ONESHOT);
+	}
+	if (r < 0)
+		log_error("cannot set a timer: %s", strerror(-r));
 }

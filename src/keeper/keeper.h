@@ -79,7 +79,7 @@ struct keeper {
 	struct backoff backoff;
 	uint64_t not_before; /* clock_now() of the next try; 0: at once */
 	uint64_t retry_done;
-	bool scanned; /* /proc was searched for a copy that no file tells of */
+	bool scanned; /* /proc was searched: what no file tells of does not exist */
 
 	struct link *link;
 	struct ownership *ownership;
@@ -91,19 +91,22 @@ struct keeper {
 	struct start *start; /* at most one of start, stop and cleanup is under way */
 	struct stop *stop;
 	struct cleanup *cleanup;
-	bool resuming, pausing; /* one QMP request, no job of its own */
-	bool unproven;		/* a process that may be ours cannot be told apart */
-	bool dismissed;		/* by the agent: nothing is left to look after */
+	bool resuming, pausing, ordering; /* one request, no job of its own */
+	bool unproven;			  /* a process that may be ours cannot be told apart */
+	bool dismissed;			  /* by the agent: nothing is left to look after */
 
-	sd_event_source *look; /* deferred: many reasons to look, one look */
-	sd_event_source *backoff_timer;
+	sd_event_source *look;	/* deferred: many reasons to look, one look */
+	sd_event_source *later; /* the next look that was asked for by time */
 };
 
 /* Something may have changed: look, soon, once. */
 void keeper_look(struct keeper *keeper);
+/* Look after a while, whatever happens until then; the nearest such time counts. */
+void keeper_look_in(struct keeper *keeper, uint64_t usec);
 
 /* A start failed or a copy ended although it should run: remember why, and when to try again. */
 void keeper_failed(struct keeper *keeper, uint64_t ran_usec, const char *why);
 
 void keeper_facts(const struct keeper *keeper, struct facts *ret);
+/* SITUATIONS: not yet heard from, nothing may be decided. */
 enum situation keeper_situation(const struct keeper *keeper);

@@ -24,15 +24,19 @@
 #include "wire/json.h"
 #include "wire/sock.h"
 
+#define PROBE_TIMEOUT (60 * USEC_PER_SEC)
 #define TEMPLATE_MAX (256 * 1024)
 #define QEMU_LOG_MAX (1024 * 1024)
 #define LAST_WORDS_MAX 700
 
-void launch_init(struct launch *launch, struct keeper *keeper)
+int launch_init(struct launch *launch, struct keeper *keeper, struct error *err)
 {
 	launch->keeper = keeper;
+	launch->generation = keeper->want.generation;
+	launch->restarts = keeper->want.restarts;
 	for (size_t i = 0; i < ARRAY_SIZE(launch->taps); i++)
 		launch->taps[i] = -1;
+	return definition_from_json(keeper->want.tree, &launch->definition, err);
 }
 
 void launch_done(struct launch *launch)
@@ -43,30 +47,35 @@ void launch_done(struct launch *launch)
 		cleanup_closep(&launch->taps[i]);
 	sections_done(&launch->template_binding);
 	hardware_free(launch->hardware);
+	definition_free(launch->definition);
 	free(launch->binary);
 }
 
 /* What `accelerator: auto` comes to: what the guest was born with, else what really works here. */
-static int choose_accelerator(struct keeper *keeper, const struct qemu_build *build,
+static const char *given_accelerator(const struct launch *launch)
+{
+	const struct keeper *keeper = launch->keeper;
+
+	if (launch->definition->accelerator != ACCEL_AUTO)
+		return launch->definition->accelerator == ACCEL_KVM ? "kvm" : "tcg";
+	if (keeper->hardware)
+		return strcmp(keeper->hardware->accelerator, "kvm") == 0 ? "kvm" : "tcg";
+	if (strcmp(keeper->config->accelerator, "auto") != 0)
+		return keeper->config->accelerator;
+	return NULL;
+}
+
+static int choose_accelerator(const struct launch *launch, const struct qemu_build *build,
 			      const char *cache, const char **ret, struct error *err)
 {
-	const struct config *config = keeper->config;
+	const struct config *config = launch->keeper->config;
 	CLEANUP_FREE char *why = NULL;
 	bool works = false;
 	int r;
 
-	if (keeper->want.definition->accelerator != ACCEL_AUTO) {
-		*ret = keeper->want.definition->accelerator == ACCEL_KVM ? "kvm" : "tcg";
+	*ret = given_accelerator(launch);
+	if (*ret)
 		return 0;
-	}
-	if (strcmp(config->accelerator, "auto") != 0) {
-		*ret = config->accelerator;
-		return 0;
-	}
-	if (keeper->hardware) {
-		*ret = strcmp(keeper->hardware->accelerator, "kvm") == 0 ? "kvm" : "tcg";
-		return 0;
-	}
 	r = qemu_accel_probe(build, "kvm", config->probe_rom, config->timers.probe, cache, &works,
 			     &why, err);
 	if (r < 0)
@@ -89,8 +98,9 @@ static int read_template(const struct keeper *keeper, const char *path, char **r
 	return 0;
 }
 
-static int plan(struct keeper *keeper, struct launch *into, struct text *notes, struct error *err)
+static int plan(struct launch *launch, struct text *notes, struct error *err)
 {
+	struct keeper *keeper = launch->keeper;
 	const struct config *config = keeper->config;
 	CLEANUP_FREE char *cache = xasprintf("%s/qemu", config->paths.lib);
 	CLEANUP_FREE char *template_path = xasprintf("%s/qemu.cfg.in", config->paths.etc);
@@ -102,20 +112,55 @@ static int plan(struct keeper *keeper, struct launch *into, struct text *notes, 
 	r = qemu_build_probe(config->qemu_binary, config->qemu_data, cache, &build, err);
 	if (r < 0)
 		return r;
-	input = (struct hardware_input){ .definition = keeper->want.definition,
+	input = (struct hardware_input){ .definition = launch->definition,
 					 .last = keeper->hardware,
 					 .build = build,
 					 .config = config,
-					 .generation = keeper->want.generation,
+					 .generation = launch->generation,
 					 .template_label = template_path,
-					 .ret_template_binding = &into->template_binding };
-	r = choose_accelerator(keeper, build, cache, &input.accelerator, err);
+					 .ret_template_binding = &launch->template_binding };
+	r = choose_accelerator(launch, build, cache, &input.accelerator, err);
 	if (r == 0)
 		r = read_template(keeper, template_path, &template_text, err);
 	input.template_text = template_text;
 	if (r == 0)
-		r = hardware_plan(&input, &into->hardware, notes, err);
-	into->binary = xstrdup(build->binary);
+		r = hardware_plan(&input, &launch->hardware, notes, err);
+	launch->binary = xstrdup(build->binary);
+	qemu_build_free(build);
+	return r;
+}
+
+bool launch_probed(const struct launch *launch)
+{
+	const struct config *config = launch->keeper->config;
+	CLEANUP_FREE char *cache = xasprintf("%s/qemu", config->paths.lib);
+
+	return given_accelerator(launch) && qemu_build_known(config->qemu_binary, cache);
+}
+
+int launch_probe_start(struct launch *launch, tool_done_fn done, void *ctx, struct tool **ret_tool,
+		       struct error *err)
+{
+	const char *root = launch->keeper->config->paths.root;
+	const char *const argv[] = { "/proc/self/exe",	   "--root", *root ? root : "/", "--probe",
+				     launch->keeper->name, NULL };
+	const struct spawn what = { .argv = argv };
+
+	return tool_start(launch->keeper->loop, &what, PROBE_TIMEOUT, done, ctx, ret_tool, err);
+}
+
+int launch_probe(const struct config *config, struct error *err)
+{
+	CLEANUP_FREE char *cache = xasprintf("%s/qemu", config->paths.lib);
+	CLEANUP_FREE char *why = NULL;
+	struct qemu_build *build = NULL;
+	bool works;
+	int r;
+
+	r = qemu_build_probe(config->qemu_binary, config->qemu_data, cache, &build, err);
+	if (r == 0)
+		r = qemu_accel_probe(build, "kvm", config->probe_rom, config->timers.probe, cache,
+				     &works, &why, err);
 	qemu_build_free(build);
 	return r;
 }
@@ -139,7 +184,7 @@ int launch_plan(struct launch *launch, struct error *err)
 	CLEANUP(text_done) struct text notes = { 0 };
 	int r;
 
-	r = plan(launch->keeper, launch, &notes, err);
+	r = plan(launch, &notes, err);
 	join_lines(&notes);
 	if (r == 0 && notes.length)
 		report_event(launch->keeper, "hardware-changed", NULL, "%s", notes.text);
@@ -149,11 +194,13 @@ int launch_plan(struct launch *launch, struct error *err)
 int launch_changes(struct keeper *keeper, struct text *ret, struct error *err)
 {
 	CLEANUP(launch_done) struct launch launch = { 0 };
-
 	int r;
 
-	launch_init(&launch, keeper);
-	r = plan(keeper, &launch, ret, err);
+	r = launch_init(&launch, keeper, err);
+	/* What cannot be said without asking QEMU is said at the next start. */
+	if (r < 0 || !launch_probed(&launch))
+		return r;
+	r = plan(&launch, ret, err);
 	join_lines(ret);
 	return r;
 }
@@ -161,7 +208,7 @@ int launch_changes(struct keeper *keeper, struct text *ret, struct error *err)
 int launch_taps(struct launch *launch, struct error *err)
 {
 	struct keeper *keeper = launch->keeper;
-	const struct definition *def = keeper->want.definition;
+	const struct definition *def = launch->definition;
 	char name[NET_NAME_SIZE], bridge[16];
 	enum nic_mode mode;
 	int r;
@@ -243,7 +290,7 @@ static int ends_open(struct keeper *keeper, struct ends *ends, struct error *err
 static void hand_volumes(const struct launch *launch, struct handed *handed,
 			 struct binding_volume *bindings)
 {
-	const struct definition *def = launch->keeper->want.definition;
+	const struct definition *def = launch->definition;
 
 	for (size_t i = 0; i < launch->n_volumes; i++) {
 		const struct volume_open *open = &launch->volumes[i];
@@ -263,7 +310,7 @@ static void hand_volumes(const struct launch *launch, struct handed *handed,
 static void hand_nics(const struct launch *launch, struct handed *handed,
 		      struct binding_nic *bindings)
 {
-	const struct definition *def = launch->keeper->want.definition;
+	const struct definition *def = launch->definition;
 
 	for (size_t i = 0; i < def->n_nics; i++)
 		bindings[i] = (struct binding_nic){
@@ -282,7 +329,7 @@ static int make_command_line(const struct launch *launch, const struct ends *end
 	struct binding_nic nics[DEFINITION_NICS_MAX];
 	struct binding_input input = {
 		.hardware = keeper->hardware,
-		.definition = keeper->want.definition,
+		.definition = launch->definition,
 		.binary = launch->binary,
 		.data_dir = keeper->config->qemu_data,
 		.vm = keeper->name,
@@ -297,7 +344,7 @@ static int make_command_line(const struct launch *launch, const struct ends *end
 		.volumes = volumes,
 		.n_volumes = launch->n_volumes,
 		.nics = nics,
-		.n_nics = keeper->want.definition->n_nics,
+		.n_nics = launch->definition->n_nics,
 		.template_binding = &launch->template_binding,
 	};
 
@@ -331,8 +378,8 @@ static struct copy *make_copy(const struct launch *launch)
 	copy->pidfd = -1;
 	copy->child = true;
 	copy->epoch = launch->epoch;
-	copy->generation = keeper->want.generation;
-	copy->restarts = keeper->want.restarts;
+	copy->generation = launch->generation;
+	copy->restarts = launch->restarts;
 	copy->memory_mib = keeper->hardware->memory_mib;
 	copy->uid = launch->uid;
 	copy->started = clock_wall();
@@ -371,14 +418,24 @@ static int spawn_copy(struct launch *launch, const struct spawn *what, struct er
 	return r;
 }
 
+/* QEMU's own NAT opens connections of the host; taps are handed in. */
+static bool uses_host_network(const struct launch *launch)
+{
+	for (size_t i = 0; i < launch->definition->n_nics; i++)
+		if (launch->nic_modes[i] == NIC_USER)
+			return true;
+	return false;
+}
+
 int launch_run(struct launch *launch, struct error *err)
 {
 	struct keeper *keeper = launch->keeper;
-	const struct definition *def = keeper->want.definition;
+	const struct definition *def = launch->definition;
 	CLEANUP(ends_done) struct ends ends = { -1, -1, -1, -1, -1 };
 	CLEANUP(jail_done)
 	struct jail jail = {
 		.uid = launch->uid,
+		.network = uses_host_network(launch),
 		.kvm = strcmp(keeper->hardware->accelerator, "kvm") == 0,
 		.kernel_fd = -1,
 		.initrd_fd = -1,

@@ -11,13 +11,19 @@
 #include "qemu/hardware.h"
 #include "storage/storage.h"
 #include "util/process.h"
+#include "util/spawn.h"
 
+struct config;
 struct error;
 struct keeper;
 struct text;
 
 struct launch {
 	struct keeper *keeper;
+	/* The definition of the moment when this start began: the wish may bring another meanwhile.
+	 */
+	struct definition *definition;
+	uint64_t generation, restarts;
 	struct hardware *hardware; /* as planned; the keeper takes it once the record is ours */
 	struct sections template_binding;
 	char *binary;
@@ -31,11 +37,19 @@ struct launch {
 	off_t log_offset; /* where this QEMU's words begin in qemu.log */
 };
 
-void launch_init(struct launch *launch, struct keeper *keeper);
+int launch_init(struct launch *launch, struct keeper *keeper, struct error *err);
 void launch_done(struct launch *launch);
 
 /* What the guest would find changed at its next start, a line each; empty: nothing. */
 int launch_changes(struct keeper *keeper, struct text *ret, struct error *err);
+
+/* Is it known, without asking, what this QEMU can do and which accelerator works? Asking takes
+ * seconds: a child of ours does it, `drover-keeper --probe`. */
+bool launch_probed(const struct launch *launch);
+int launch_probe_start(struct launch *launch, tool_done_fn done, void *ctx, struct tool **ret_tool,
+		       struct error *err);
+/* The child's part. */
+int launch_probe(const struct config *config, struct error *err);
 
 /* Asks the QEMU build and the accelerator probe (both cached), and plans the hardware. */
 int launch_plan(struct launch *launch, struct error *err);

@@ -10,9 +10,9 @@
 #include "keeper/agent.h"
 #include "keeper/copy.h"
 #include "keeper/keeper.h"
-#include "keeper/launch.h"
 #include "keeper/monitor.h"
 #include "keeper/ownership.h"
+#include "keeper/pending.h"
 #include "keeper/report.h"
 #include "model/config.h"
 #include "qemu/hardware.h"
@@ -29,6 +29,7 @@ struct link {
 	int listener;
 	sd_event_source *accept;
 	struct peer *peer; /* the agent; NULL while there is none */
+	struct passed *passed;
 };
 
 static int take_hardware(struct keeper *keeper, json_t *value, struct error *err)
@@ -36,12 +37,13 @@ static int take_hardware(struct keeper *keeper, json_t *value, struct error *err
 	struct hardware *hardware;
 	int r;
 
-	/* Ours is the newer one: it was written by this keeper. */
-	if (keeper->hardware || !json_is_object(value))
+	/* Of what runs or starts here the record is our own, and newer. */
+	if (keeper->copy || keeper->start || !json_is_object(value))
 		return 0;
 	r = hardware_parse(value, &hardware, err);
 	if (r < 0)
 		return error_prefix(err, r, "hardware record");
+	hardware_free(keeper->hardware);
 	keeper->hardware = hardware;
 	return 0;
 }
@@ -66,23 +68,6 @@ static int take_definition(struct keeper *keeper, json_t *tree, uint64_t generat
 	want->tree = json_incref(tree);
 	want->generation = generation;
 	return 0;
-}
-
-/* What of the definition the running guest has not got yet. */
-static void note_pending(struct keeper *keeper)
-{
-	CLEANUP(text_done) struct text changes = { 0 };
-	struct error err = { 0 };
-
-	free(keeper->pending);
-	keeper->pending = NULL;
-	if (!keeper->copy || !keeper->hardware ||
-	    keeper->copy->generation == keeper->want.generation)
-		return;
-	if (launch_changes(keeper, &changes, &err) < 0)
-		keeper->pending = xasprintf("restart, which would fail: %s", err.text);
-	else if (changes.length)
-		keeper->pending = xasprintf("restart: %s", changes.text);
 }
 
 /* A VM that was defined anew from a mended file deserves a try without waiting. */
@@ -132,7 +117,7 @@ static void on_wish(struct keeper *keeper, struct request *request)
 	want->retry = (uint64_t)json_int_or(args, "retry", 0);
 	if (want->retry > keeper->retry_done)
 		forget_failures(keeper);
-	note_pending(keeper);
+	pending_look(keeper);
 	checkpoint("keeper.link.wish");
 	request_return(request, NULL);
 	keeper_look(keeper);
@@ -150,26 +135,49 @@ static void on_ping(struct keeper *keeper, struct request *request)
 	request_return(request, NULL);
 }
 
-static void on_qmp_answer(void *ctx, int r, json_t *value, const struct error *err)
-{
-	struct request *request = ctx;
+/* A user's question to QEMU.  A copy that ends answers nothing any more; then we do. */
+struct passed {
+	struct passed *next;
+	struct link *link;
+	struct request *request;
+	bool text; /* the answer is the text of the human monitor */
+};
 
-	if (r < 0)
-		request_fail(request, err);
-	else
-		request_return(request, value);
+static struct request *passed_end(struct passed *passed)
+{
+	struct request *request = passed->request;
+
+	for (struct passed **at = &passed->link->passed; *at; at = &(*at)->next) {
+		if (*at != passed)
+			continue;
+		*at = passed->next;
+		break;
+	}
+	free(passed);
+	return request;
 }
 
-static void on_hmp_answer(void *ctx, int r, json_t *value, const struct error *err)
+void link_drop_passed(struct link *link)
 {
-	struct request *request = ctx;
+	struct error err = { 0 };
+
+	error_try_again(&err, "VM '%s' ended before its QEMU answered", link->keeper->name);
+	while (link->passed)
+		request_fail(passed_end(link->passed), &err);
+}
+
+static void on_passed_answer(void *ctx, int r, json_t *value, const struct error *err)
+{
+	struct passed *passed = ctx;
+	bool text = passed->text;
+	struct request *request = passed_end(passed);
 	json_auto_t *answer = NULL;
 
 	if (r < 0) {
 		request_fail(request, err);
 		return;
 	}
-	answer = json_pack("{s:O}", "text", value);
+	answer = text ? json_pack("{s:O}", "text", value) : json_incref(value);
 	request_return(request, answer);
 }
 
@@ -182,17 +190,23 @@ static void refuse(struct request *request, const char *why)
 }
 
 static void pass(struct keeper *keeper, struct request *request, const char *command, json_t *args,
-		 peer_reply_fn answer)
+		 bool text)
 {
+	struct link *link = keeper->link;
+	struct passed *passed = xcalloc(1, sizeof(*passed));
 	struct error err = { 0 };
 	int r = 0;
 
+	*passed = (struct passed){
+		.next = link->passed, .link = link, .request = request, .text = text
+	};
+	link->passed = passed;
 	if (monitor_mute(keeper->monitor))
 		r = error_try_again(&err, "the monitor of VM '%s' does not answer", keeper->name);
 	if (r == 0)
-		r = monitor_call(keeper->monitor, command, args, answer, request, &err);
+		r = monitor_call(keeper->monitor, command, args, on_passed_answer, passed, &err);
 	if (r < 0)
-		request_fail(request, &err);
+		request_fail(passed_end(passed), &err);
 }
 
 static void on_qmp(struct keeper *keeper, struct request *request)
@@ -206,7 +220,7 @@ static void on_qmp(struct keeper *keeper, struct request *request)
 	if (why)
 		refuse(request, why);
 	else
-		pass(keeper, request, command, json_is_object(args) ? args : NULL, on_qmp_answer);
+		pass(keeper, request, command, json_is_object(args) ? args : NULL, false);
 }
 
 static void on_hmp(struct keeper *keeper, struct request *request)
@@ -218,7 +232,7 @@ static void on_hmp(struct keeper *keeper, struct request *request)
 	if (why)
 		refuse(request, why);
 	else
-		pass(keeper, request, "human-monitor-command", args, on_hmp_answer);
+		pass(keeper, request, "human-monitor-command", args, true);
 }
 
 static void on_guest(struct keeper *keeper, struct request *request)
@@ -244,8 +258,8 @@ static void on_console(struct keeper *keeper, struct request *request)
 
 static void on_dismiss(struct keeper *keeper, struct request *request)
 {
-	if (keeper->copy || keeper->remains || keeper->start || keeper->cleanup ||
-	    keeper->ownership->write) {
+	if (keeper->copy || keeper->remains || keeper->unproven || keeper->start ||
+	    keeper->cleanup || keeper->ownership->write) {
 		refuse(request, "there is still something to look after");
 		return;
 	}
@@ -283,6 +297,7 @@ static void on_gone(void *ctx, const struct error *why)
 {
 	struct link *link = ctx;
 
+	link->keeper->ordering = false; /* its answer will not come any more */
 	log_info("the agent is gone (%s); the VM is looked after all the same", why->text);
 	link->peer = peer_close(link->peer);
 }
@@ -307,6 +322,7 @@ static int on_accept(sd_event_source *source, int fd, uint32_t revents, void *ct
 	report = report_json(link->keeper);
 	link_event(link, "state", report);
 	ownership_link_up(link->keeper);
+	keeper_look(link->keeper);
 	return 0;
 }
 

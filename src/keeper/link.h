@@ -17,3 +17,5 @@ bool link_up(const struct link *link);
 int link_call(struct link *link, const char *command, json_t *args, uint64_t timeout_usec,
 	      peer_reply_fn reply, void *ctx, struct error *err);
 void link_event(struct link *link, const char *name, json_t *data);
+/* The copy is gone: what users asked of its monitor is answered with that. */
+void link_drop_passed(struct link *link);

@@ -11,13 +11,15 @@
 #include <unistd.h>
 
 #include "keeper/agent.h"
-#include "keeper/booking.h"
+#include "keeper/cleanup.h"
 #include "keeper/console.h"
 #include "keeper/copy.h"
 #include "keeper/keeper.h"
+#include "keeper/launch.h"
 #include "keeper/link.h"
 #include "keeper/monitor.h"
 #include "keeper/ownership.h"
+#include "keeper/proof.h"
 #include "keeper/report.h"
 #include "keeper/root.h"
 #include "keeper/start.h"
@@ -77,26 +79,10 @@ static int know_ourselves(struct keeper *keeper, struct error *err)
 	return root_id(keeper->config->paths.lib, keeper->root_id, err);
 }
 
-/* What runs goes on; a process that cannot be told apart is left alone and said to be there. */
+/* What runs goes on. */
 static int adopt_copy(struct keeper *keeper, struct error *err)
 {
-	struct error why = { 0 };
-	int r;
-
-	r = copy_adopt(keeper, &why);
-	if (r < 0) {
-		keeper->unproven = true;
-		(void)snprintf(keeper->failure, sizeof(keeper->failure),
-			       "what runs cannot be told apart: %s", why.text);
-		log_error("%s", keeper->failure);
-		return 0;
-	}
-	if (r == 0)
-		return 0;
-	if (booking_move(keeper, &why) < 0)
-		log_warning("memory booking: %s", why.text);
-	if (monitor_open(keeper, &why) < 0)
-		log_warning("monitor: %s; retrying", why.text);
+	proof_begin(keeper);
 	return 0;
 }
 
@@ -182,7 +168,7 @@ static void keeper_done(struct keeper *keeper)
 	free(keeper->pending);
 	json_decref(keeper->report.last_exit);
 	sd_event_source_disable_unref(keeper->look);
-	sd_event_source_disable_unref(keeper->backoff_timer);
+	sd_event_source_disable_unref(keeper->later);
 	sd_event_unref(keeper->loop);
 	cleanup_closep(&keeper->run_fd);
 	cleanup_closep(&keeper->log_fd);
@@ -192,11 +178,13 @@ static void keeper_done(struct keeper *keeper)
 
 struct options {
 	const char *root, *vm;
+	bool probe; /* ask QEMU what it can do, keep the answers, end: a child of a keeper */
 };
 
 static int parse_options(int argc, char **argv, struct options *ret)
 {
 	static const struct option options[] = { { "root", required_argument, NULL, 'r' },
+						 { "probe", no_argument, NULL, 'p' },
 						 { "help", no_argument, NULL, 'h' },
 						 { "version", no_argument, NULL, 'V' },
 						 { 0 } };
@@ -216,9 +204,12 @@ static int parse_options(int argc, char **argv, struct options *ret)
 			puts("drover-keeper " DROVER_VERSION);
 			exit(0);
 		}
-		if (option != 'r')
+		if (option == 'p')
+			ret->probe = true;
+		else if (option == 'r')
+			ret->root = optarg;
+		else
 			return -EINVAL;
-		ret->root = optarg;
 	}
 	if (optind + 1 != argc)
 		return -EINVAL;
@@ -244,6 +235,21 @@ static int prepare(struct keeper *keeper, const struct options *options, struct 
 	return r < 0 ? error_set(err, r, "event loop: %m") : 0;
 }
 
+static int probe(const struct options *options)
+{
+	struct config *config = NULL;
+	struct error err = { 0 };
+	int r;
+
+	r = config_load(options->root, &config, &err);
+	if (r == 0)
+		r = launch_probe(config, &err);
+	if (r < 0)
+		fprintf(stderr, "%s", err.text);
+	config_free(config);
+	return r < 0 ? error_exit_code(err.class) : 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct keeper keeper = { .run_fd = -1, .log_fd = -1, .lock_fd = -1 };
@@ -256,6 +262,8 @@ int main(int argc, char **argv)
 		fputs("usage: drover-keeper [--root DIR] VM\n", stderr);
 		return error_exit_code(ERROR_USAGE);
 	}
+	if (options.probe)
+		return probe(&options);
 	(void)prctl(PR_SET_DUMPABLE, 0);
 	r = prepare(&keeper, &options, &err);
 	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(phases); i++) {

@@ -22,11 +22,14 @@
 /* The id that src/qemu gives the guest agent's port and its chardev. */
 #define AGENT_PORT_ID "agent0"
 
+#define CONNECT_AGAIN (100 * USEC_PER_MSEC)
+
 struct monitor {
 	struct keeper *keeper;
 	struct qmp *qmp;
 	char run_state[32];
 	bool answers, mute;
+	uint64_t mute_at;	/* clock_now() by which it must have greeted */
 	bool asking;		/* a query-status is open */
 	bool again;		/* and something happened since it was asked */
 	sd_event_source *timer; /* greeting deadline, then the next ping, or the next connection */
@@ -234,7 +237,8 @@ static void on_gone(void *ctx, const struct error *why)
 	log_debug("the monitor is gone: %s", why->text);
 	monitor->qmp = qmp_close(monitor->qmp);
 	monitor->answers = monitor->asking = monitor->again = false;
-	set_timer(monitor, 100 * USEC_PER_MSEC);
+	monitor->mute_at = clock_now() + monitor->keeper->config->timers.qmp_greeting;
+	set_timer(monitor, CONNECT_AGAIN);
 	keeper_look(monitor->keeper);
 }
 
@@ -251,44 +255,48 @@ static int connect_monitor(struct monitor *monitor, struct error *err)
 	return qmp_open(fd, keeper->loop, &ops, monitor, &monitor->qmp, err);
 }
 
+/* Connects, or sets the time of the next try. */
+static void try_connect(struct monitor *monitor)
+{
+	uint64_t now = clock_now();
+	struct error err = { 0 };
+
+	if (connect_monitor(monitor, &err) < 0) {
+		log_debug("monitor: %s", err.text);
+		set_timer(monitor,
+			  monitor->mute ? monitor->keeper->config->timers.qmp_ping : CONNECT_AGAIN);
+	} else {
+		set_timer(monitor, monitor->mute_at > now ? monitor->mute_at - now : CONNECT_AGAIN);
+	}
+	if (now >= monitor->mute_at)
+		set_mute(monitor, true);
+}
+
 static int on_timer(sd_event_source *source, uint64_t usec, void *ctx)
 {
 	struct monitor *monitor = ctx;
-	struct error err = { 0 };
 
 	if (monitor->answers) {
 		monitor_refresh(monitor);
 		agent_ping(monitor->keeper->agent);
-		return 0;
-	}
-	/* No greeting in time: a stopped QEMU greets when it goes on, so the socket stays open. */
-	if (monitor->qmp) {
+	} else if (monitor->qmp) {
+		/* No greeting in time: a stopped QEMU greets when it goes on, so the socket stays.
+		 */
 		set_mute(monitor, true);
-		return 0;
+	} else {
+		try_connect(monitor);
 	}
-	if (connect_monitor(monitor, &err) < 0) {
-		set_mute(monitor, true);
-		set_timer(monitor, monitor->keeper->config->timers.qmp_ping);
-		return 0;
-	}
-	set_timer(monitor, monitor->keeper->config->timers.qmp_greeting);
 	return 0;
 }
 
-int monitor_open(struct keeper *keeper, struct error *err)
+void monitor_open(struct keeper *keeper)
 {
 	struct monitor *monitor = xcalloc(1, sizeof(*monitor));
-	int r;
 
 	monitor->keeper = keeper;
-	r = connect_monitor(monitor, err);
-	if (r < 0) {
-		monitor_close(monitor);
-		return r;
-	}
-	set_timer(monitor, keeper->config->timers.qmp_greeting);
+	monitor->mute_at = clock_now() + keeper->config->timers.qmp_greeting;
 	keeper->monitor = monitor;
-	return 0;
+	try_connect(monitor);
 }
 
 struct monitor *monitor_close(struct monitor *monitor)

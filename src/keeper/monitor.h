@@ -11,9 +11,9 @@ struct error;
 struct keeper;
 struct monitor;
 
-/* Begins to connect to the monitor of keeper->copy; keeper_look() follows when it answered, when it
- * stays mute for timers.qmp, and at every change. */
-int monitor_open(struct keeper *keeper, struct error *err);
+/* Connects to the monitor of keeper->copy, again and again if need be; keeper_look() follows when
+ * it answered, when it stays mute for timers.qmp_greeting, and at every change. */
+void monitor_open(struct keeper *keeper);
 struct monitor *monitor_close(struct monitor *monitor); /* NULL allowed */
 
 bool monitor_answers(const struct monitor *monitor);

@@ -22,11 +22,10 @@
 #define WRITE_TIMEOUT (5 * USEC_PER_SEC)
 
 struct owner_write {
-	struct keeper *keeper;
 	json_t *args; /* the request, unchanged at each repetition */
-	uint64_t epoch;
 	ownership_fn done;
-	bool asked; /* on its way to the agent of now */
+	bool asked;  /* on its way to the agent of now */
+	bool unsure; /* a try went unanswered: it may have landed, or land yet */
 	sd_event_source *retry;
 };
 
@@ -140,7 +139,7 @@ static void on_done(struct keeper *keeper, json_t *answer)
 static void on_conflict(struct keeper *keeper, json_t *answer)
 {
 	struct ownership *own = keeper->ownership;
-	uint64_t epoch = own->write->epoch;
+	CLEANUP(owner_done) struct owner asked = { 0 };
 	json_auto_t *now = NULL;
 	struct error err = { 0 };
 
@@ -150,12 +149,13 @@ static void on_conflict(struct keeper *keeper, json_t *answer)
 		json_decref(now);
 		now = json_null();
 	}
-	if (take_record(own, now, &err) < 0) {
+	if (take_record(own, now, &err) < 0 ||
+	    owner_parse(json_object_get(own->write->args, "owner"), &asked, &err) < 0) {
 		finish(keeper, -ESTALE, &err);
 		return;
 	}
-	if (own->exists && owner_won(&own->record, keeper->config->node, epoch)) {
-		own->permitted = true;
+	if (own->exists && owner_won(&own->record, &asked)) {
+		own->permitted = ownership_held_here(keeper);
 		finish(keeper, 0, NULL);
 		return;
 	}
@@ -193,10 +193,13 @@ static void on_answer(void *ctx, int r, json_t *value, const struct error *err)
 
 	if (!keeper->ownership->write)
 		return;
-	/* No answer from the store, or none from the agent: not a "no". Ask the very same again. */
-	if (r < 0 && (r != -EREMOTEIO || err->class == ERROR_TRY_AGAIN)) {
+	/* No answer from the store, or none from the agent: not a "no". Ask the very same again;
+	 * and after that a refusal is none either, for the first try may have landed. */
+	if (r < 0 && (r != -EREMOTEIO || err->class == ERROR_TRY_AGAIN ||
+		      keeper->ownership->write->unsure)) {
 		log_warning("write of the owner record was not answered (%s); asking again",
 			    err->text);
+		keeper->ownership->write->unsure = true;
 		ask_later(keeper);
 		return;
 	}
@@ -234,6 +237,7 @@ void ownership_link_up(struct keeper *keeper)
 
 	if (!write)
 		return;
+	write->unsure |= write->asked; /* the agent that was asked is gone */
 	write->asked = false;
 	ask(keeper);
 }
@@ -244,8 +248,6 @@ static int begin(struct keeper *keeper, struct owner *next, const struct hardwar
 	struct ownership *own = keeper->ownership;
 	struct owner_write *write = xcalloc(1, sizeof(*write));
 
-	write->keeper = keeper;
-	write->epoch = next->epoch;
 	write->done = done;
 	write->args = json_build(err, "{s:I, s:o, s:o}", "expected", (json_int_t)own->version,
 				 "owner", owner_json(next), "hardware",
@@ -268,11 +270,10 @@ static void make_writer(struct keeper *keeper, char *by, size_t size, struct wri
 	*ret = (struct writer){ .node = keeper->config->node, .boot = keeper->boot_id, .by = by };
 }
 
-int ownership_acquire(struct keeper *keeper, const struct hardware *hardware, ownership_fn done,
-		      struct error *err)
+int ownership_acquire(struct keeper *keeper, const struct definition *def,
+		      const struct hardware *hardware, ownership_fn done, struct error *err)
 {
 	struct ownership *own = keeper->ownership;
-	struct definition *def = keeper->want.definition;
 	struct writer me;
 	struct owner next;
 	char by[160];

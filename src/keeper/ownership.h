@@ -8,6 +8,7 @@
 
 #include "model/records.h"
 
+struct definition;
 struct error;
 struct hardware;
 struct keeper;
@@ -33,8 +34,8 @@ int ownership_told(struct keeper *keeper, json_t *owner_or_null, struct error *e
 typedef void (*ownership_fn)(struct keeper *keeper, int r, const struct error *err);
 
 /* Claim or renew, storing `hardware` in the same transaction (may be NULL). */
-int ownership_acquire(struct keeper *keeper, const struct hardware *hardware, ownership_fn done,
-		      struct error *err);
+int ownership_acquire(struct keeper *keeper, const struct definition *definition,
+		      const struct hardware *hardware, ownership_fn done, struct error *err);
 int ownership_release(struct keeper *keeper, ownership_fn done, struct error *err);
 
 /* The link to the agent is there (again): ask what is open. */

@@ -13,6 +13,7 @@
 #include "core/ownership.h"
 #include "core/wish.h"
 #include "keeper/agent.h"
+#include "keeper/cleanup.h"
 #include "keeper/copy.h"
 #include "keeper/keeper.h"
 #include "keeper/link.h"
@@ -84,7 +85,8 @@ static enum vm_state describe_present(const struct keeper *keeper, char *reason,
 					  "it belongs on node '%s', and runs here until it is "
 					  "stopped: moving it needs a cluster",
 					  keeper->want.definition->kvm_host);
-		return set_reason(reason, size, VM_RUNNING, "%s", "");
+		/* A pause that failed, say. */
+		return set_reason(reason, size, VM_RUNNING, "%s", keeper->failure);
 	case SITUATION_PAUSED:
 		return set_reason(reason, size, VM_PAUSED,
 				  keeper->copy->paused

@@ -13,6 +13,7 @@
 #include "keeper/launch.h"
 #include "keeper/monitor.h"
 #include "keeper/ownership.h"
+#include "keeper/pending.h"
 #include "keeper/report.h"
 #include "keeper/stop.h"
 #include "model/config.h"
@@ -25,15 +26,19 @@
 #include "util/log.h"
 #include "util/mem.h"
 
+#define STEP_SHOWN (200 * USEC_PER_MSEC)
+
 struct start {
 	size_t step;
 	struct launch launch; /* what the steps gather, and the launch uses up */
+	struct tool *probe;
 	struct storage *storage;
 	struct volume_job *volume_job;
 	struct hardware_check *check;
 	bool launched; /* there is a copy to end when this fails */
 };
 
+static void probe_qemu(struct keeper *keeper);
 static void plan_hardware(struct keeper *keeper);
 static void own_record(struct keeper *keeper);
 static void book_memory(struct keeper *keeper);
@@ -50,6 +55,7 @@ static const struct {
 	const char *what;
 	void (*begin)(struct keeper *keeper);
 } steps[] = {
+	{ "keeper.start.probe", "finding out what QEMU can do here", probe_qemu },
 	{ "keeper.start.plan", "planning the hardware", plan_hardware },
 	{ "keeper.start.own", "waiting for the owner record", own_record },
 	{ "keeper.start.book", "booking memory", book_memory },
@@ -66,6 +72,7 @@ static void begin_step(struct keeper *keeper)
 	struct start *start = keeper->start;
 
 	log_debug("start: %s", steps[start->step].what);
+	keeper_look_in(keeper, STEP_SHOWN); /* a step that takes long is told */
 	checkpoint(steps[start->step].checkpoint);
 	steps[start->step].begin(keeper);
 }
@@ -82,6 +89,7 @@ static void step_done(struct keeper *keeper)
 	keeper->start = start_cancel(start);
 	keeper->failure[0] = '\0';
 	report_event(keeper, "started", NULL, "QEMU runs as pid %d", (int)keeper->copy->id.pid);
+	pending_look(keeper); /* the wish may have changed while it was started */
 	keeper_look(keeper);
 }
 
@@ -112,6 +120,7 @@ struct start *start_cancel(struct start *start)
 	if (!keeper->copy && start->launch.token[0])
 		booking_remove(keeper);
 	hardware_verify_cancel(start->check);
+	tool_cancel(start->probe);
 	volume_cancel(start->volume_job);
 	storage_close(start->storage);
 	launch_done(&start->launch);
@@ -126,42 +135,47 @@ const char *start_step(const struct start *start)
 
 void start_begin(struct keeper *keeper)
 {
+	struct error err = { 0 };
+
 	keeper->start = xcalloc(1, sizeof(*keeper->start));
-	launch_init(&keeper->start->launch, keeper);
-	begin_step(keeper);
+	if (launch_init(&keeper->start->launch, keeper, &err) < 0)
+		step_failed(keeper, &err);
+	else
+		begin_step(keeper);
 }
 
-/* The first start of a keeper's life proves that no copy runs of which no file tells: a run
- * directory may have been lost (claim: "no process with this VM's uuid here"). */
-static int search_once(struct keeper *keeper, struct error *err)
+static void on_probed(void *ctx, int r, struct tool_result *result, const struct error *err)
 {
-	int r;
+	struct keeper *keeper = ctx;
+	struct error why = { 0 };
 
-	if (keeper->scanned || !keeper->hardware)
-		return 0;
-	r = copy_search(keeper, keeper->hardware->uuid, err);
-	if (r < 0)
-		return r;
-	keeper->scanned = true;
-	return r;
+	keeper->start->probe = NULL;
+	if (r < 0) {
+		step_failed(keeper, err);
+	} else if (result->code != 0) {
+		error_set(&why, -ECHILD, "%s", result->err_text);
+		step_failed(keeper, &why);
+	} else {
+		step_done(keeper);
+	}
+}
+
+static void probe_qemu(struct keeper *keeper)
+{
+	struct start *start = keeper->start;
+	struct error err = { 0 };
+
+	if (launch_probed(&start->launch))
+		step_done(keeper);
+	else if (launch_probe_start(&start->launch, on_probed, keeper, &start->probe, &err) < 0)
+		step_failed(keeper, &err);
 }
 
 static void plan_hardware(struct keeper *keeper)
 {
 	struct error err = { 0 };
-	int r;
 
-	r = search_once(keeper, &err);
-	if (r > 0) { /* it runs already: adopted */
-		keeper->start = start_cancel(keeper->start);
-		if (monitor_open(keeper, &err) < 0)
-			log_warning("%s", err.text);
-		keeper_look(keeper);
-		return;
-	}
-	if (r == 0)
-		r = launch_plan(&keeper->start->launch, &err);
-	if (r < 0)
+	if (launch_plan(&keeper->start->launch, &err) < 0)
 		step_failed(keeper, &err);
 	else
 		step_done(keeper);
@@ -188,9 +202,10 @@ static void on_owned(struct keeper *keeper, int r, const struct error *err)
 
 static void own_record(struct keeper *keeper)
 {
+	const struct launch *launch = &keeper->start->launch;
 	struct error err = { 0 };
 
-	if (ownership_acquire(keeper, keeper->start->launch.hardware, on_owned, &err) < 0)
+	if (ownership_acquire(keeper, launch->definition, launch->hardware, on_owned, &err) < 0)
 		step_failed(keeper, &err);
 }
 
@@ -221,7 +236,7 @@ static void on_volume(void *ctx, int r, struct volume_open *open, const char *no
 	if (r < 0) {
 		why = *err;
 		error_prefix(&why, r, "volume '%s'",
-			     keeper->want.definition->volumes[start->launch.n_volumes].name);
+			     start->launch.definition->volumes[start->launch.n_volumes].name);
 		step_failed(keeper, &why);
 		return;
 	}
@@ -235,7 +250,7 @@ static void on_volume(void *ctx, int r, struct volume_open *open, const char *no
 static void prepare_next_volume(struct keeper *keeper)
 {
 	struct start *start = keeper->start;
-	const struct definition *def = keeper->want.definition;
+	const struct definition *def = start->launch.definition;
 	const struct definition_volume *volume;
 	struct volume_want want;
 	struct error err = { 0 };
@@ -298,16 +313,25 @@ static void launch_qemu(struct keeper *keeper)
 
 static void meet_monitor(struct keeper *keeper)
 {
-	struct error err = { 0 };
-
-	if (monitor_open(keeper, &err) < 0)
-		step_failed(keeper, &err);
+	monitor_open(keeper);
 }
 
 void start_monitor_ready(struct keeper *keeper)
 {
 	if (steps[keeper->start->step].begin == meet_monitor)
 		step_done(keeper);
+}
+
+/* A QEMU that hangs before its guest has begun may go; one whose vcpus were let run may not. */
+void start_look(struct keeper *keeper)
+{
+	struct error err = { 0 };
+
+	if (!keeper->copy || keeper->copy->ran || !monitor_mute(keeper->monitor))
+		return;
+	error_set(&err, -ETIMEDOUT, "QEMU (pid %d) does not answer at its monitor",
+		  (int)keeper->copy->id.pid);
+	step_failed(keeper, &err);
 }
 
 /* QEMU says on stderr why it ends; its monitor only closes. */
@@ -325,6 +349,8 @@ static void on_verified(void *ctx, int r, const struct error *err)
 	struct keeper *keeper = ctx;
 
 	keeper->start->check = NULL;
+	if (r == -ECONNRESET)
+		return; /* QEMU is about to end, and its last words say why */
 	if (r < 0)
 		step_failed(keeper, err);
 	else
@@ -349,10 +375,15 @@ static void on_running(void *ctx, int r, json_t *value, const struct error *err)
 	if (!keeper->start)
 		return;
 	monitor_outdated(keeper->monitor);
-	if (r < 0)
+	/* Only QEMU's own "no" means that they do not run.  Silence is no reason to end a guest
+	 * that may have begun: then the start is over, and what is to be seen is what counts. */
+	if (r == -EREMOTEIO) {
 		step_failed(keeper, err);
-	else
-		step_done(keeper);
+		return;
+	}
+	if (r < 0)
+		log_warning("cont: %s; going by what QEMU says next", err->text);
+	step_done(keeper);
 }
 
 static void run_vcpus(struct keeper *keeper)

@@ -13,6 +13,8 @@ void start_begin(struct keeper *keeper);
 struct start *start_cancel(struct start *start);
 /* The copy that this job launched has ended. */
 void start_copy_ended(struct keeper *keeper);
+/* Something may have changed: a QEMU that does not answer before it runs fails the start. */
+void start_look(struct keeper *keeper);
 /* The monitor has answered for the first time. */
 void start_monitor_ready(struct keeper *keeper);
 const char *start_step(const struct start *start); /* for people: "preparing volume root" */

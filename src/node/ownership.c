@@ -76,10 +76,9 @@ static void on_read_after_conflict(void *ctx, int r, const struct store_entry *e
 		carry_fail(carry, &again);
 		return;
 	}
-	if (vm) {
+	/* The wish is told again after this, with the hardware that goes with that record. */
+	if (vm)
 		vm_set_record(vm, VM_OWNER, r == 0 ? entry->value : NULL, version);
-		vm->link.sent.owner_version = version;
-	}
 	answer = json_pack("{s:s, s:o, s:I}", "outcome", "conflict", "owner",
 			   r == 0 ? json_incref(entry->value) : json_null(), "version",
 			   (json_int_t)version);

@@ -277,3 +277,12 @@ int qemu_build_probe(const char *binary, const char *data_dir, const char *cache
 	*ret_build = TAKE_PTR(build);
 	return 0;
 }
+
+bool qemu_build_known(const char *binary, const char *cache_dir)
+{
+	CLEANUP(buildp) struct qemu_build *build = xcalloc(1, sizeof(*build));
+
+	return find_binary(binary, &build->binary, NULL) == 0 &&
+	       cache_identity(build->binary, &build->identity, NULL) == 0 &&
+	       load_build(cache_dir, build);
+}

@@ -22,6 +22,8 @@ struct qemu_build {
  * package; one that cannot be asked shows its own last words. */
 int qemu_build_probe(const char *binary, const char *data_dir, const char *cache_dir,
 		     struct qemu_build **ret_build, struct error *err);
+/* Would it be answered from the cache, without running anything? */
+bool qemu_build_known(const char *binary, const char *cache_dir);
 struct qemu_build *qemu_build_free(struct qemu_build *build);
 bool qemu_build_has_cpu_model(const struct qemu_build *build, const char *model);
 bool qemu_build_has_command(const struct qemu_build *build, const char *command);

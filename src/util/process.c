@@ -13,11 +13,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/pidfd.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "util/cleanup.h"
 #include "util/error.h"
 #include "util/file.h"
+#include "util/mem.h"
 
 #define STAT_MAX 4096
 #define COMMAND_LINE_MAX (8 * 1024 * 1024) /* the kernel allows 6; execve(2) */
@@ -125,7 +127,12 @@ static int matches(const struct process_id *id, struct error *err)
 	r = read_proc(id->pid, "cmdline", COMMAND_LINE_MAX, &line, &length, err);
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
-	return find_argument(line, length, id->token, true) != NULL;
+	if (length == 0 || find_argument(line, length, id->token, true))
+		return 1;
+	return error_set(err, -EBADE,
+			 "process %d began when ours did, but does not carry the token '%s'; if it "
+			 "is not that VM's QEMU, end it by hand",
+			 (int)id->pid, id->token);
 }
 
 int process_open(const struct process_id *id, int *ret_pidfd, struct error *err)
@@ -183,9 +190,14 @@ int process_wait(int pidfd, uint64_t timeout_usec)
 	}
 }
 
-int process_scan(const char *token_prefix, process_found_fn found, void *ctx, struct error *err)
+/* Calls `look` for each process that belongs to one of the users.  The owner of /proc/PID is the
+ * process's effective user (proc(5)). */
+static int each_of_users(struct uid_range uids,
+			 int (*look)(pid_t pid, uid_t uid, void *ctx, struct error *err), void *ctx,
+			 struct error *err)
 {
 	struct dirent *entry;
+	struct stat st;
 	int r = 0;
 	DIR *proc;
 
@@ -193,26 +205,64 @@ int process_scan(const char *token_prefix, process_found_fn found, void *ctx, st
 	if (!proc)
 		return error_set(err, -errno, "cannot list processes in /proc: %m");
 	while (r >= 0 && (errno = 0, entry = readdir(proc)) != NULL) {
-		CLEANUP_FREE char *line = NULL;
-		const char *argument;
-		size_t length;
-
-		if (!isdigit((unsigned char)entry->d_name[0]))
+		if (!isdigit((unsigned char)entry->d_name[0]) ||
+		    fstatat(dirfd(proc), entry->d_name, &st, 0) < 0)
+			continue; /* it ended meanwhile */
+		if (st.st_uid < uids.first || st.st_uid - uids.first >= uids.count)
 			continue;
-		r = read_proc(atoi(entry->d_name), "cmdline", COMMAND_LINE_MAX, &line, &length,
-			      err);
-		if (r == -ENOENT)
-			r = 0; /* it ended meanwhile */
-		if (!line)
-			continue;
-		argument = find_argument(line, length, token_prefix, false);
-		if (argument)
-			found(ctx, atoi(entry->d_name), argument);
+		r = look(atoi(entry->d_name), st.st_uid, ctx, err);
+		errno = 0;
 	}
 	if (r >= 0 && errno != 0)
 		r = error_set(err, -errno, "cannot list processes in /proc: %m");
 	(void)closedir(proc);
 	return r;
+}
+
+struct scan {
+	const char *token_prefix;
+	process_found_fn found;
+	void *ctx;
+};
+
+static int look_at_arguments(pid_t pid, uid_t uid, void *ctx, struct error *err)
+{
+	const struct scan *scan = ctx;
+	CLEANUP_FREE char *line = NULL;
+	const char *argument;
+	size_t length;
+	int r;
+
+	r = read_proc(pid, "cmdline", COMMAND_LINE_MAX, &line, &length, err);
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	argument = find_argument(line, length, scan->token_prefix, false);
+	if (argument)
+		scan->found(scan->ctx, pid, uid, argument);
+	return 0;
+}
+
+int process_scan(const char *token_prefix, struct uid_range uids, process_found_fn found, void *ctx,
+		 struct error *err)
+{
+	struct scan scan = { token_prefix, found, ctx };
+
+	return each_of_users(uids, look_at_arguments, &scan, err);
+}
+
+static int look_at_owner(pid_t pid, uid_t uid, void *ctx, struct error *err)
+{
+	const struct scan *scan = ctx;
+
+	scan->found(scan->ctx, pid, uid, NULL);
+	return 0;
+}
+
+int process_owners(struct uid_range uids, process_found_fn found, void *ctx, struct error *err)
+{
+	struct scan scan = { NULL, found, ctx };
+
+	return each_of_users(uids, look_at_owner, &scan, err);
 }
 
 static uint64_t rollup_field(const char *text, const char *name)

@@ -23,8 +23,11 @@ struct process_id {
 /* Fills start_time and boot_id of a live process. */
 int process_identify(pid_t pid, const char *token, struct process_id *ret_id, struct error *err);
 
-/* 1 and a pidfd (caller owns): the process lives and is proven to be `id`.  0: there is no such
- * process any more, or the number belongs to somebody else.  Negative: cannot be told. */
+/* 1 and a pidfd (caller owns): the process lives and is proven to be `id`; also one that is dying
+ * and has lost its command line already: its number is not free before the pidfd says so.
+ * 0: there is no such process any more, or the number belongs to somebody else.
+ * Negative: cannot be told.  -EBADE: number and start time are right, but the command line does not
+ * hold the token: a process can rewrite its own, so this is no proof that ours has ended. */
 int process_open(const struct process_id *id, int *ret_pidfd, struct error *err);
 
 /* Sends a signal by pidfd; a process that is already gone is success. */
@@ -33,10 +36,18 @@ int process_signal(int pidfd, int signal, struct error *err);
 /* Waits until the pidfd is readable (the process ended), at most that long: 1 ended, 0 not yet. */
 int process_wait(int pidfd, uint64_t timeout_usec);
 
-/* Looks through /proc for processes with an argument that holds `token`; calls `found` for each.
- * For adoption after a lost run directory, and for proof that a copy is gone. */
-typedef void (*process_found_fn)(void *ctx, pid_t pid, const char *argument);
-int process_scan(const char *token_prefix, process_found_fn found, void *ctx, struct error *err);
+/* Looks through /proc for processes of these user ids with an argument that holds a word beginning
+ * with `token_prefix`; calls `found` for each.  For adoption after a lost run directory, and for
+ * proof that a copy is gone.  Other users' processes can say what they like and are not asked. */
+struct uid_range {
+	uid_t first;
+	unsigned count;
+};
+typedef void (*process_found_fn)(void *ctx, pid_t pid, uid_t uid, const char *argument);
+int process_scan(const char *token_prefix, struct uid_range uids, process_found_fn found, void *ctx,
+		 struct error *err);
+/* Calls `found` for the owner of every process in the range; `argument` is NULL. */
+int process_owners(struct uid_range uids, process_found_fn found, void *ctx, struct error *err);
 
 /* PSS and swap of a process in KiB (/proc/PID/smaps_rollup). */
 int process_memory(pid_t pid, uint64_t *ret_pss_kib, uint64_t *ret_swap_kib, struct error *err);

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "keeper/pause.h"
+
+#include "core/reconcile.h"
+#include "keeper/copy.h"
+#include "keeper/keeper.h"
+#include "keeper/monitor.h"
+#include "keeper/ownership.h"
+#include "keeper/report.h"
+#include "util/checkpoint.h"
+#include "util/log.h"
+
+static void pause_failed(struct keeper *keeper, const char *why)
+{
+	keeper->pausing = false;
+	if (keeper->copy)
+		keeper->copy->paused = false;
+	report_event(keeper, "pause-failed", NULL, "%s", why);
+	keeper_failed(keeper, 0, why);
+	keeper_look(keeper);
+}
+
+static void on_paused(void *ctx, int r, json_t *value, const struct error *err)
+{
+	struct keeper *keeper = ctx;
+
+	if (r < 0) {
+		pause_failed(keeper, err->text);
+		return;
+	}
+	keeper->pausing = false;
+	keeper->failure[0] = '\0';
+	monitor_outdated(keeper->monitor);
+}
+
+/* Noted before it is done: a keeper that dies in between leaves a guest whose pause is ours. */
+void pause_begin(struct keeper *keeper)
+{
+	struct error err = { 0 };
+	int r;
+
+	keeper->copy->paused = true;
+	r = copy_save(keeper, keeper->copy, &err);
+	checkpoint("keeper.pause");
+	if (r == 0)
+		r = monitor_call(keeper->monitor, "stop", NULL, on_paused, keeper, &err);
+	if (r < 0)
+		pause_failed(keeper, err.text);
+	else
+		keeper->pausing = true;
+}
+
+static void resume_failed(struct keeper *keeper, const char *why)
+{
+	keeper->resuming = false;
+	report_event(keeper, "resume-failed", NULL, "%s", why);
+	keeper_failed(keeper, 0, why);
+	keeper_look(keeper);
+}
+
+static void on_resumed(void *ctx, int r, json_t *value, const struct error *err)
+{
+	struct keeper *keeper = ctx;
+
+	if (r < 0) {
+		resume_failed(keeper, err->text);
+		return;
+	}
+	keeper->resuming = false;
+	keeper->failure[0] = '\0';
+	if (keeper->copy) {
+		keeper->copy->paused = false;
+		(void)copy_save(keeper, keeper->copy, NULL);
+	}
+	monitor_outdated(keeper->monitor);
+}
+
+/* The write may have taken its time: does the wish still want these vcpus to run? (R2) */
+static bool still_wanted(const struct keeper *keeper)
+{
+	struct facts facts;
+
+	keeper_facts(keeper, &facts);
+	facts.busy = BUSY_NOTHING;
+	facts.retry_due |= keeper->want.wish == WISH_RUN;
+	return facts.situation != SITUATIONS &&
+	       reconcile(keeper->want.wish, &facts).action == ACTION_RESUME;
+}
+
+static void on_renewed(struct keeper *keeper, int r, const struct error *err)
+{
+	struct error why = { 0 };
+
+	if (r < 0)
+		why = *err;
+	checkpoint("keeper.resume");
+	if (r == 0 && !still_wanted(keeper)) {
+		keeper->resuming = false;
+		keeper_look(keeper);
+		return;
+	}
+	if (r == 0)
+		r = monitor_call(keeper->monitor, "cont", NULL, on_resumed, keeper, &why);
+	if (r < 0)
+		resume_failed(keeper, why.text);
+}
+
+/* A stopped copy runs again only after an answered write (R1). */
+void resume_begin(struct keeper *keeper)
+{
+	struct error err = { 0 };
+
+	keeper->resuming = true;
+	if (ownership_acquire(keeper, keeper->want.definition, NULL, on_renewed, &err) < 0)
+		resume_failed(keeper, err.text);
+}
