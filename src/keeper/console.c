@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "keeper/keeper.h"
-#include "keeper/seriallog.h"
+#include "keeper/logfile.h"
 #include "model/config.h"
 #include "util/cleanup.h"
 #include "util/log.h"
@@ -18,8 +18,9 @@
 #include "wire/sock.h"
 
 #define CLIENTS_MAX 16
-/* How often the size of the log is looked at: growth is bounded by what a serial line carries. */
-#define ROTATE_EVERY (60 * USEC_PER_SEC)
+/* How often the sizes of the logs are looked at. */
+#define ROTATE_EVERY (5 * USEC_PER_SEC)
+#define LOG_MAX (UINT64_C(4) << 20) /* of qemu.log and keeper.log */
 
 struct console {
 	struct keeper *keeper;
@@ -124,14 +125,25 @@ static int on_accept(sd_event_source *source, int fd, uint32_t revents, void *ct
 	return 0;
 }
 
+static void shorten(const struct keeper *keeper, const char *name, uint64_t max)
+{
+	struct error err = { 0 };
+	uint64_t dropped = 0;
+
+	if (logfile_shorten(keeper->log_fd, name, max, &dropped, &err) < 0)
+		log_warning("%s", err.text);
+	else if (dropped)
+		log_warning("%s grew too fast: %llu bytes of it are not kept%s%s", name,
+			    (unsigned long long)dropped, err.text[0] ? ": " : "", err.text);
+}
+
 static int on_rotate(sd_event_source *source, uint64_t usec, void *ctx)
 {
 	struct console *console = ctx;
-	struct error err = { 0 };
 
-	if (seriallog_rotate(console->keeper->log_fd, console->keeper->config->serial_log_max,
-			     &err) < 0)
-		log_warning("serial log: %s", err.text);
+	shorten(console->keeper, "serial.log", console->keeper->config->serial_log_max);
+	shorten(console->keeper, "qemu.log", LOG_MAX);
+	shorten(console->keeper, "keeper.log", LOG_MAX);
 	(void)sd_event_source_set_time_relative(source, ROTATE_EVERY);
 	(void)sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 	return 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The serial console.  QEMU writes serial.log itself (it must outlive us) and serves one client;
- * here any number of clients at console.sock share that one. The log is rotated without losing a
- * byte that QEMU appends meanwhile. */
+ * here any number of clients at console.sock share that one.  Its log, and the others that somebody
+ * appends to without us, are kept short from here. */
 #pragma once
 
 struct console;
