@@ -26,7 +26,6 @@
 #include "wire/json.h"
 #include "wire/peer.h"
 
-#define WRITES_AT_ONCE 32
 #define DOCUMENTS_MAX 10000
 #define TRIES 5
 
@@ -205,14 +204,18 @@ void plan_add_gone(struct plan *plan, const struct node *node, const char *name)
 struct writing {
 	struct job job;
 	struct plan plan;
-	size_t next, batch[WRITES_AT_ONCE], n_batch;
+	size_t next, n_batch;
+	size_t *batch; /* places in the plan; STORE_OPS_MAX */
 	plan_written_fn done;
 	void *ctx;
 };
 
 static void writing_done(struct job *job)
 {
-	plan_done(&container_of(job, struct writing, job)->plan);
+	struct writing *writing = container_of(job, struct writing, job);
+
+	plan_done(&writing->plan);
+	free(writing->batch);
 }
 
 static void write_batch(struct writing *writing);
@@ -267,17 +270,12 @@ static int on_nothing(sd_event_source *source, void *userdata)
 	return 0;
 }
 
-static void write_batch(struct writing *writing)
+static size_t fill_batch(struct writing *writing, struct store_op *ops,
+			 char (*keys)[RECORD_KEY_SIZE])
 {
-	struct store_op ops[WRITES_AT_ONCE];
-	char keys[WRITES_AT_ONCE][RECORD_KEY_SIZE];
-	struct node *node = writing->job.node;
-	sd_event_source *later = NULL;
-	struct error err = { 0 };
 	size_t n = 0;
-	int r;
 
-	for (; writing->next < writing->plan.count && n < WRITES_AT_ONCE; writing->next++) {
+	for (; writing->next < writing->plan.count && n < STORE_OPS_MAX; writing->next++) {
 		const struct plan_item *item = &writing->plan.items[writing->next];
 
 		if (!item->record)
@@ -291,13 +289,26 @@ static void write_batch(struct writing *writing)
 		};
 		n++;
 	}
-	writing->n_batch = n;
-	if (n == 0) {
+	return n;
+}
+
+static void write_batch(struct writing *writing)
+{
+	CLEANUP_FREE struct store_op *ops = xcalloc(STORE_OPS_MAX, sizeof(*ops));
+	CLEANUP_FREE char(*keys)[RECORD_KEY_SIZE] = xcalloc(STORE_OPS_MAX, sizeof(*keys));
+	struct node *node = writing->job.node;
+	sd_event_source *later = NULL;
+	struct error err = { 0 };
+	int r;
+
+	writing->n_batch = fill_batch(writing, ops, keys);
+	if (writing->n_batch == 0) {
 		if (sd_event_add_defer(node->loop, &later, on_nothing, writing) < 0)
 			finish_writing(writing, 0, NULL);
 		return;
 	}
-	r = ask_write(node, ops, n, node->config->timers.session, on_batch, writing, &err);
+	r = ask_write(node, ops, writing->n_batch, node->config->timers.session, on_batch, writing,
+		      &err);
 	if (r < 0)
 		finish_writing(writing, r, &err);
 }
@@ -308,6 +319,7 @@ void plan_write(struct node *node, struct plan *plan, plan_written_fn done, void
 
 	writing->plan = *plan;
 	*plan = (struct plan){ 0 };
+	writing->batch = xcalloc(STORE_OPS_MAX, sizeof(*writing->batch));
 	writing->done = done;
 	writing->ctx = ctx;
 	job_begin(&writing->job, node, writing_done);
@@ -372,10 +384,19 @@ static int plan_text(struct plan *plan, const struct node *node, json_t *given, 
 	return r;
 }
 
+static size_t plan_writes(const struct plan *plan)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < plan->count; i++)
+		count += plan->items[i].record != NULL;
+	return count;
+}
+
 static int plan_request(struct plan *plan, const struct node *node, json_t *args, struct error *err)
 {
 	json_t *documents = json_object_get(args, "documents"), *given;
-	size_t i;
+	size_t i, writes;
 	int r;
 
 	if (records_trouble(node))
@@ -391,6 +412,13 @@ static int plan_request(struct plan *plan, const struct node *node, json_t *args
 		if (r < 0)
 			return r;
 	}
+	/* All or nothing is one transaction. */
+	writes = plan_writes(plan);
+	if (writes > STORE_OPS_MAX)
+		return error_refuse(err,
+				    "%zu VMs would be created or changed, and at most %d at once "
+				    "can be; nothing was applied: give fewer at a time",
+				    writes, STORE_OPS_MAX);
 	return 0;
 }
 

@@ -42,9 +42,9 @@ int plan_add(struct plan *plan, const struct node *node, const struct source *so
 void plan_add_gone(struct plan *plan, const struct node *node, const char *name);
 void plan_done(struct plan *plan);
 
-/* Writes what changes; `done` is called exactly once, from the loop: 0; -ESTALE: somebody else
- * wrote in between, plan anew; else as the store said.  The plan is the callee's from now on
- * (TAKE). */
+/* Writes what changes, up to STORE_OPS_MAX VMs in one transaction; `done` is called exactly once,
+ * from the loop: 0; -ESTALE: somebody else wrote in between, plan anew; else as the store said. The
+ * plan is the callee's from now on (TAKE). */
 typedef void (*plan_written_fn)(void *ctx, int r, const struct error *err);
 void plan_write(struct node *node, struct plan *plan, plan_written_fn done, void *ctx);
 

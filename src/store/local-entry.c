@@ -175,8 +175,8 @@ struct write_request {
 	store_write_fn reply;
 	void *ctx;
 	size_t count;
-	struct write_op ops[STORE_OPS_MAX];
-	uint64_t versions[STORE_OPS_MAX];
+	struct write_op *ops;
+	uint64_t *versions;
 };
 
 static void write_free(struct local_request *request)
@@ -187,6 +187,8 @@ static void write_free(struct local_request *request)
 		free(write->ops[i].key);
 		free(write->ops[i].text);
 	}
+	free(write->ops);
+	free(write->versions);
 	free(write);
 }
 
@@ -335,6 +337,8 @@ int local_write(struct store *store, const struct store_op *ops, size_t count, s
 	write->reply = reply;
 	write->ctx = ctx;
 	write->count = count;
+	write->ops = xcalloc(count, sizeof(*write->ops));
+	write->versions = xcalloc(count, sizeof(*write->versions));
 	for (size_t i = 0; i < count; i++)
 		write->ops[i] = (struct write_op){
 			.kind = ops[i].kind,

@@ -31,7 +31,7 @@ struct store_watch;
 
 #define STORE_KEY_MAX 512
 #define STORE_VALUE_MAX (512u * 1024)
-#define STORE_OPS_MAX 64
+#define STORE_OPS_MAX 1024   /* a directory of definitions is applied in one transaction */
 #define STORE_ANY UINT64_MAX /* expected version: whatever is there, or nothing */
 #define STORE_ABSENT 0	     /* expected version: the key must not exist */
 
