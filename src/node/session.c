@@ -29,6 +29,7 @@ struct session {
 	struct node *node;
 	enum store_session_state state;
 	bool asked; /* a step of joining is on its way */
+	bool stale; /* and the session that it was for is over: its answer says nothing */
 	bool again; /* and another is wanted after it */
 	bool joined;
 	struct life life;
@@ -55,10 +56,24 @@ static void not_joined(struct session *session, const char *why)
 	node_timer(session->node, &session->retry, LOOK_AGAIN, on_retry, session);
 }
 
+/* A step was answered; true: for a session that is over, so the way begins anew. */
+static bool begins_anew(struct session *session)
+{
+	if (!session->stale)
+		return false;
+	session->stale = false;
+	session->again = false;
+	session->asked = false;
+	join(session);
+	return true;
+}
+
 static void on_joined(void *ctx, int r, const uint64_t *versions, const struct error *err)
 {
 	struct session *session = ctx;
 
+	if (begins_anew(session))
+		return;
 	if (r < 0) {
 		not_joined(session, err->text);
 		return;
@@ -189,6 +204,8 @@ static void on_listed(void *ctx, int r, const struct store_entry *entries, size_
 	struct session *session = ctx;
 	struct error why = { 0 };
 
+	if (begins_anew(session))
+		return;
 	if (r < 0) {
 		not_joined(session, err->text);
 		return;
@@ -241,7 +258,7 @@ static void session_lost(struct session *session)
 	if (session->joined)
 		events_add(node, NULL, "session-lost", "the store has ended our session");
 	session->joined = false;
-	session->asked = false;
+	session->stale = session->asked;
 	(void)snprintf(session->trouble, sizeof(session->trouble),
 		       "there is no session with the store; see the log");
 	node_timer(node, &session->reopen, session->lost_before ? LOOK_AGAIN : 0, on_begin,
