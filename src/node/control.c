@@ -16,6 +16,7 @@
 #include "node/mode.h"
 #include "node/node.h"
 #include "node/orders.h"
+#include "node/records.h"
 #include "node/relay.h"
 #include "node/removal.h"
 #include "node/status.h"
@@ -250,6 +251,12 @@ void control_begin(struct node *node)
 		return;
 	control->patience = sd_event_source_disable_unref(control->patience);
 	(void)sd_event_source_set_enabled(control->accept, SD_EVENT_ON);
+}
+
+void control_look(struct node *node)
+{
+	if (records_answered(node) && mode_answered(node))
+		control_begin(node);
 }
 
 struct control *control_close(struct control *control)

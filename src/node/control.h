@@ -12,4 +12,7 @@ struct node;
  * VM" only because the records were not read yet. */
 int control_open(struct node *node, struct error *err);
 void control_begin(struct node *node);
+/* The store has answered something: begins once all that we need to know was answered, either way.
+ */
+void control_look(struct node *node);
 struct control *control_close(struct control *control);

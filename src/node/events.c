@@ -98,11 +98,46 @@ void events_forget(struct node *node)
 	}
 }
 
-void events_relay(struct node *node, const char *vm, json_t *data)
+static void relay(struct node *node, const char *vm, json_t *data)
 {
 	for (struct follower *f = node->events->followers; f; f = f->next)
 		if (!f->vm || (vm && strcmp(f->vm, vm) == 0))
 			request_progress(f->request, data);
+}
+
+struct listener {
+	struct node *node;
+	const char *vm;
+};
+
+static void on_line(void *ctx, char *line)
+{
+	const struct listener *listener = ctx;
+	json_auto_t *event = NULL;
+
+	if (json_parse(line, strlen(line), &event, NULL) == 0 && json_is_object(event))
+		relay(listener->node, listener->vm, event);
+}
+
+void events_look(struct node_vm *vm)
+{
+	struct listener listener = { vm->node, vm->name };
+	CLEANUP_FREE char *dir = NULL;
+
+	if (!vm->node->events || !vm->node->events->followers)
+		return;
+	dir = xasprintf("%s/vms/%s", vm->node->config->paths.log, vm->name);
+	trail_read(&vm->trail, dir, on_line, &listener);
+}
+
+void events_begin(struct node_vm *vm)
+{
+	CLEANUP_FREE char *dir = NULL;
+
+	if (!vm->node->events)
+		return;
+	dir = xasprintf("%s/vms/%s", vm->node->config->paths.log, vm->name);
+	trail_begin(&vm->trail, dir);
 }
 
 static void append(const struct events *events, const char *line)
@@ -139,7 +174,7 @@ void events_add(struct node *node, const char *vm, const char *event, const char
 	line = json_print(data);
 	full = xasprintf("%s\n", line);
 	append(node->events, full);
-	events_relay(node, vm, data);
+	relay(node, vm, data);
 }
 
 /* ---- reading ---- */
@@ -259,6 +294,11 @@ void events_request(struct node *node, struct request *request)
 	}
 	if (lines < 0 || lines > LINES_MAX)
 		lines = LINES_MAX;
+	/* Whoever follows already gets the rest; for the new one it is among the earlier events. */
+	for (size_t i = 0; i < node->n_vms && json_bool_or(args, "follow", false); i++) {
+		events_look(node->vms[i]);
+		events_begin(node->vms[i]);
+	}
 	list = last_events(node, vm, (size_t)lines);
 	if (json_bool_or(args, "follow", false)) {
 		follow(node, request, vm, list);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "model/config.h"
+#include "node/mode.h"
 #include "node/node.h"
 #include "node/records.h"
 #include "node/session.h"
@@ -284,8 +285,9 @@ json_t *node_json(const struct node *node)
 	double load = 0;
 
 	(void)getloadavg(&load, 1);
-	return json_pack("{s:s, s:s, s:s, s:o, s:I, s:f, s:s, s:s, s:o, s:o, s:o}", "name",
-			 node->config->node, "mode", node_mode_name(node->mode), "boot_id",
+	return json_pack("{s:s, s:s?, s:s, s:o, s:I, s:f, s:s, s:s, s:o, s:o, s:o}", "name",
+			 node->config->node, "mode",
+			 mode_trouble(node) ? NULL : node_mode_name(node->mode), "boot_id",
 			 node->boot_id, "memory_mib", memory_json(node), "cpus",
 			 (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "load", load, "store",
 			 store_address(node->store), "store_state",

@@ -17,8 +17,8 @@
 #include "node/keeper.h"
 #include "node/node.h"
 #include "node/ownership.h"
-#include "node/records.h"
 #include "node/vm.h"
+#include "node/wish.h"
 #include "util/checkpoint.h"
 #include "util/cleanup.h"
 #include "util/error.h"
@@ -107,100 +107,6 @@ static void link_wait(struct node_vm *vm, uint64_t ran)
 	vm_touch(vm);
 }
 
-/* ---- telling the wish ---- */
-
-static json_t *owner_json_of(const struct node_vm *vm)
-{
-	json_t *record;
-
-	if (!vm->version[VM_OWNER] || vm->unreadable[VM_OWNER])
-		return json_null();
-	record = owner_json(&vm->owner);
-	return json_pack("{s:o, s:I}", "record", record, "version",
-			 (json_int_t)vm->version[VM_OWNER]);
-}
-
-static json_t *hardware_json_of(const struct node_vm *vm)
-{
-	json_t *value = NULL;
-
-	if (vm->hardware && json_parse(vm->hardware, strlen(vm->hardware), &value, NULL) == 0)
-		return value;
-	return json_null();
-}
-
-/* A keeper wants some definition even for "hands off"; of a VM without one that can be read it gets
- * the name, and changes nothing by it. */
-static json_t *definition_json_of(const struct node_vm *vm)
-{
-	if (vm->definition)
-		return json_incref(vm_tree(vm));
-	return json_pack("{s:s, s:{}}", "name", vm->name, "parameters");
-}
-
-static json_t *wish_json(const struct node_vm *vm)
-{
-	return json_pack("{s:s, s:b, s:I, s:I, s:I, s:o, s:o, s:o, s:s}", "wish",
-			 vm_wish_name(vm->wish), "kill", vm->order.kind == ORDER_KILL, "restarts",
-			 (json_int_t)vm->order.restarts, "retry", (json_int_t)vm->order.retry,
-			 "generation", (json_int_t)vm->record.generation, "definition",
-			 definition_json_of(vm), "owner", owner_json_of(vm), "hardware",
-			 hardware_json_of(vm), "node_mode", node_mode_name(vm->node->mode));
-}
-
-static struct link_sent sent_now(const struct node_vm *vm)
-{
-	return (struct link_sent){
-		.any = true,
-		.wish = (int)vm->wish,
-		.mode = (int)vm->node->mode,
-		.kill = vm->order.kind == ORDER_KILL,
-		.restarts = vm->order.restarts,
-		.retry = vm->order.retry,
-		.generation = vm->record.generation,
-		.definition_version = vm->version[VM_DEFINITION],
-		.owner_version = vm->version[VM_OWNER],
-	};
-}
-
-static bool sent_equal(const struct link_sent *a, const struct link_sent *b)
-{
-	return a->any == b->any && a->wish == b->wish && a->mode == b->mode && a->kill == b->kill &&
-	       a->restarts == b->restarts && a->retry == b->retry &&
-	       a->generation == b->generation && a->definition_version == b->definition_version &&
-	       a->owner_version == b->owner_version;
-}
-
-static void on_wish_answer(void *ctx, int r, json_t *value, const struct error *err)
-{
-	struct node_vm *vm = ctx;
-
-	if (r == -EREMOTEIO)
-		log_vm(LOG_LEVEL_ERROR, vm->name, "its keeper does not take the wish: %s",
-		       err->text);
-}
-
-static void tell_wish(struct node_vm *vm)
-{
-	struct link *link = &vm->link;
-	const struct link_sent now = sent_now(vm);
-	json_auto_t *args = NULL;
-	struct error err = { 0 };
-
-	/* Before the records were read, silence would look like "no definition". */
-	if (!records_known(vm->node) || sent_equal(&now, &link->sent))
-		return;
-	args = wish_json(vm);
-	checkpoint("agent.wish");
-	if (peer_call(link->peer, "wish", args, vm->node->config->timers.keeper_silent,
-		      on_wish_answer, vm, &err) < 0) {
-		log_vm(LOG_LEVEL_ERROR, vm->name, "cannot tell the wish: %s", err.text);
-		return;
-	}
-	link->sent = now;
-	link->dismissed = false;
-}
-
 /* ---- dismissing ---- */
 
 static bool wish_needs_keeper(const struct node_vm *vm)
@@ -269,8 +175,8 @@ static void on_event(void *ctx, const char *name, json_t *data, json_t *whole)
 
 	if (strcmp(name, "state") == 0 && json_is_object(data))
 		vm_set_told(vm, data);
-	else if (strcmp(name, "event") == 0 && json_is_object(data))
-		events_relay(vm->node, vm->name, data);
+	else if (strcmp(name, "event") == 0)
+		events_look(vm);
 }
 
 static void disconnect(struct node_vm *vm)
@@ -278,7 +184,8 @@ static void disconnect(struct node_vm *vm)
 	struct link *link = &vm->link;
 
 	link->peer = peer_close(link->peer);
-	link->sent = (struct link_sent){ 0 };
+	link->sent = (struct wish_sent){ 0 };
+	link->refusal[0] = '\0';
 	link->pinging = false;
 	vm->told_now = false;
 }
@@ -290,6 +197,7 @@ static void on_gone(void *ctx, const struct error *why)
 	bool dismissed = link->dismissing;
 
 	disconnect(vm);
+	events_look(vm);
 	drop_process(link);
 	link->dismissing = false;
 	if (dismissed) {
@@ -317,6 +225,8 @@ static void on_status(void *ctx, int r, json_t *value, const struct error *err)
 
 	if (r == 0 && json_is_object(value))
 		vm_set_told(vm, value);
+	/* From here on it tells of each; before, nobody listened. */
+	events_look(vm);
 }
 
 /* Who listens there, with a pidfd, while it can be proven (I5).  The socket was bound by a process
@@ -601,7 +511,7 @@ void link_look(struct node_vm *vm)
 			link_start(vm);
 		break;
 	case LINK_UP:
-		tell_wish(vm);
+		wish_tell(vm);
 		dismiss(vm);
 		break;
 	default:

@@ -9,6 +9,7 @@
 #include <systemd/sd-event.h>
 
 #include "core/backoff.h"
+#include "node/wish.h"
 #include "wire/peer.h"
 
 struct error;
@@ -36,12 +37,8 @@ struct link {
 	bool pinging, dismissing, dismissed;
 	char trouble[256]; /* why there is no connection; "" */
 
-	struct link_sent { /* what the connected keeper was last told */
-		bool any;
-		int wish, mode;
-		bool kill;
-		uint64_t restarts, retry, generation, definition_version, owner_version;
-	} sent;
+	struct wish_sent sent;
+	char refusal[256]; /* why the keeper does not take that wish; "" */
 };
 
 void link_init(struct link *link);

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "node/mode.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "model/config.h"
 #include "node/ask.h"
+#include "node/control.h"
 #include "node/events.h"
 #include "node/facts.h"
 #include "node/job.h"
@@ -17,7 +20,93 @@
 #include "util/error.h"
 #include "util/log.h"
 #include "util/mem.h"
+#include "wire/json.h"
 #include "wire/peer.h"
+
+#define DAMAGED_AGAIN (5 * USEC_PER_SEC)
+
+/* ---- reading ---- */
+
+static int on_retry(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	mode_read(userdata);
+	return 0;
+}
+
+static void set_mode(struct node *node, enum node_mode mode)
+{
+	bool news = !node->mode_known || node->mode != mode;
+
+	if (node->mode_trouble[0])
+		log_info("the mode of this node can be read again");
+	node->mode_trouble[0] = '\0';
+	node->mode_known = true;
+	node->mode = mode;
+	if (!news)
+		return;
+	log_info("mode of this node: %s", node_mode_name(mode));
+	vm_touch_all(node);
+}
+
+/* What was known before stands; what never was stays unknown. */
+static void reading_failed(struct node *node, const char *why, uint64_t again)
+{
+	if (strcmp(node->mode_trouble, why) != 0)
+		log_error("the mode of this node cannot be read: %s; %s", why,
+			  node->mode_known ? "it stays as it was" : "no VM is told anything");
+	(void)snprintf(node->mode_trouble, sizeof(node->mode_trouble), "%s", why);
+	node_timer(node, &node->mode_retry, again, on_retry, node);
+}
+
+static void on_mode(void *ctx, int r, const struct store_entry *entry, const struct error *err)
+{
+	struct node *node = ctx;
+	uint64_t soon = node->config->timers.store_retry;
+	int mode = NODE_READY;
+
+	node->mode_answered = true;
+	if (r == 0)
+		mode = node_mode_of(json_string_or(entry->value, "mode", ""));
+	if (r < 0 && r != -ENOENT)
+		reading_failed(node, err->text, r == -EAGAIN ? soon : DAMAGED_AGAIN);
+	else if (mode < 0)
+		reading_failed(node,
+			       "its record is not one of this version; 'drover node ready' or "
+			       "'drover shutdown-all' writes it anew",
+			       DAMAGED_AGAIN);
+	else
+		set_mode(node, (enum node_mode)mode);
+	control_look(node);
+}
+
+void mode_read(struct node *node)
+{
+	char key[RECORD_KEY_SIZE];
+	struct error err = { 0 };
+
+	if (store_get(node->store, key_node(key, node->config->node, "mode"), on_mode, node, &err) <
+	    0)
+		reading_failed(node, err.text, node->config->timers.store_retry);
+}
+
+void mode_close(struct node *node)
+{
+	node->mode_retry = sd_event_source_disable_unref(node->mode_retry);
+}
+
+bool mode_answered(const struct node *node)
+{
+	return node->mode_answered;
+}
+
+const char *mode_trouble(const struct node *node)
+{
+	if (node->mode_known)
+		return NULL;
+	return node->mode_trouble[0] ? node->mode_trouble : "the store has not answered yet";
+}
+
+/* ---- writing ---- */
 
 struct mode_write {
 	struct job job;
@@ -43,11 +132,8 @@ static void on_mode_written(void *ctx, int r, const uint64_t *versions, const st
 		return;
 	}
 	checkpoint("agent.mode-written");
-	node->mode = write->mode;
-	node->mode_version = versions[0];
-	log_info("mode of this node: %s, by %s", node_mode_name(node->mode), write->by);
+	set_mode(node, write->mode);
 	events_add(node, NULL, "mode", "%s by %s", node_mode_name(node->mode), write->by);
-	vm_touch_all(node);
 	if (write->mode == NODE_STOPPED) {
 		orders_wait_all_off(node, write->request, write->by);
 	} else {

@@ -19,6 +19,7 @@
 #include "node/events.h"
 #include "node/facts.h"
 #include "node/job.h"
+#include "node/mode.h"
 #include "node/orders.h"
 #include "node/records.h"
 #include "node/session.h"
@@ -60,6 +61,7 @@ struct node *node_free(struct node *node)
 	facts_close(node->facts);
 	directory_close(node->directory);
 	records_close(node->records);
+	mode_close(node);
 	session_close(node->session);
 	while (node->n_vms)
 		vm_free(node->vms[node->n_vms - 1]);

@@ -10,6 +10,7 @@
  *	session      life and session of this node in the cluster
  *	definitions  the one way in which a definition gets into the store
  *	directory    etc/drover/vms, watched
+ *	mode         may VMs run on this node at all?
  *	orders       commands of users that are waited for
  *	control      control.sock and its table of requests
  *	events       what happened, for people
@@ -59,8 +60,10 @@ struct node {
 
 	struct node_vm **vms; /* sorted by name */
 	size_t n_vms;
-	enum node_mode mode;
-	uint64_t mode_version;
+	enum node_mode mode; /* NODE_READY as long as it is not known: see mode.h */
+	bool mode_known, mode_answered;
+	char mode_trouble[256]; /* why it could not be read (lately) */
+	sd_event_source *mode_retry;
 	uint64_t written; /* counts answered writes of ours, so that an older listing is known as
 			     such */
 	sd_event_source *states; /* the next write of changed states */

@@ -18,9 +18,9 @@
 #include "core/command.h"
 #include "core/wish.h"
 #include "model/config.h"
-#include "node/ask.h"
-#include "node/events.h"
+#include "node/mode.h"
 #include "node/node.h"
+#include "node/order-write.h"
 #include "node/records.h"
 #include "node/status.h"
 #include "node/vm.h"
@@ -175,24 +175,38 @@ static void item_done(struct order_item *item, int r, const struct error *err)
 		item->err = *err;
 }
 
+/* Time is up: what is known of the order, and what it waits for. */
+static void say_late(struct order_item *item, struct error *ret)
+{
+	const struct node_vm *vm = vm_find(item->wait->node, item->vm);
+	const char *reason = NULL, *name = item->vm;
+	enum vm_state state = vm ? vm_state(vm, &reason) : VM_UNKNOWN;
+
+	if (item->step == STEP_WRITE) {
+		(void)error_try_again(ret,
+				      "VM '%s': the store does not answer, so whether it was "
+				      "ordered is not known; 'drover explain %s' shows what stands",
+				      name, name);
+		return;
+	}
+	(void)error_try_again(
+		ret, "VM '%s' is still %s%s%s; %s, 'drover status %s' shows how %s", name,
+		vm_state_name(state), reason && *reason ? ": " : "", reason ? reason : "",
+		item->step == STEP_CHECK ? "nothing was ordered" : "what was ordered stands", name,
+		item->step == STEP_CHECK ? "it is" : "it goes on");
+}
+
 static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata)
 {
 	struct order_wait *wait = userdata;
 
 	for (size_t i = 0; i < wait->count; i++) {
 		struct order_item *item = &wait->items[i];
-		const struct node_vm *vm = vm_find(wait->node, item->vm);
-		const char *reason = NULL;
-		enum vm_state state = vm ? vm_state(vm, &reason) : VM_UNKNOWN;
 		struct error err = { 0 };
 
 		if (item->step == STEP_DONE)
 			continue;
-		(void)error_try_again(&err,
-				      "VM '%s' is still %s%s%s; what was ordered stands, 'drover "
-				      "status %s' shows how it goes on",
-				      item->vm, vm_state_name(state), reason && *reason ? ": " : "",
-				      reason ? reason : "", item->vm);
+		say_late(item, &err);
 		item_done(item, -EAGAIN, &err);
 	}
 	wait_look(wait);
@@ -278,6 +292,20 @@ static void show_progress(struct order_item *item, const struct command_facts *f
 	request_progress(item->wait->request, data);
 }
 
+/* Nothing will come of it before somebody has mended what the keeper does not understand. */
+static bool look_refused(struct order_item *item, const struct node_vm *vm)
+{
+	struct error err = { 0 };
+
+	if (!vm->link.refusal[0])
+		return false;
+	(void)error_set(&err, -ECANCELED,
+			"VM '%s': it was ordered, but its keeper does not take it: %s", vm->name,
+			vm->link.refusal);
+	item_done(item, -ECANCELED, &err);
+	return true;
+}
+
 static void look_waiting(struct order_item *item, struct node_vm *vm)
 {
 	struct command_facts facts;
@@ -285,6 +313,8 @@ static void look_waiting(struct order_item *item, struct node_vm *vm)
 	struct error err = { 0 };
 	int r;
 
+	if (look_refused(item, vm))
+		return;
 	vm_facts(vm, &facts, source);
 	show_progress(item, &facts);
 	/* Without a keeper's word nothing is over, unless it is provably off. */
@@ -297,115 +327,22 @@ static void look_waiting(struct order_item *item, struct node_vm *vm)
 
 /* ---- writing ---- */
 
-static struct order order_after(const struct order_wait *wait, const struct node_vm *vm)
+static void on_order_written(void *ctx, int r, const struct order *order, const struct error *err)
 {
-	struct order order = vm->order;
-
-	switch (wait->command) {
-	case COMMAND_STOP:
-		order.kind = ORDER_STOP;
-		break;
-	case COMMAND_KILL:
-		order.kind = ORDER_KILL;
-		break;
-	case COMMAND_PAUSE:
-		order.kind = ORDER_PAUSE;
-		break;
-	case COMMAND_RESTART:
-		order.kind = ORDER_NONE;
-		order.restarts++;
-		break;
-	case COMMAND_ENSURE:
-		order.retry++;
-		break;
-	default:
-		order.kind = ORDER_NONE;
-		order.retry++;
-		break;
-	}
-	(void)clock_text(clock_wall(), order.since);
-	(void)snprintf(order.by, sizeof(order.by), "%s", wait->by);
-	return order;
-}
-
-static void try_anew(struct order_item *item, uint64_t version, json_t *value)
-{
+	struct order_item *item = ctx;
 	struct order_wait *wait = item->wait;
-	struct node_vm *vm = vm_find(wait->node, item->vm);
-	json_auto_t *ours = order_json(&item->order);
-	struct error err = { 0 };
 
-	if (vm)
-		vm_set_record(vm, VM_ORDER, value, version);
-	/* An unanswered write of ours had landed, and its repetition met it. */
-	if (vm && value && json_equal(ours, value)) {
-		item->step = STEP_WAIT;
-		return;
-	}
-	if (vm && ++item->tries < TRIES) {
+	wait->writing--;
+	if (item->step != STEP_WRITE) {
+		/* Its time was up, and that was said: nothing is ordered behind that. */
+	} else if (r == -ESTALE && ++item->tries < TRIES) {
 		item->step = STEP_CHECK;
 		look_at(item);
-		return;
-	}
-	(void)error_try_again(&err, "others keep changing the orders of VM '%s'; say it again",
-			      item->vm);
-	item_done(item, -EAGAIN, &err);
-}
-
-static void on_read_again(void *ctx, int r, const struct store_entry *entry,
-			  const struct error *err)
-{
-	struct order_item *item = ctx;
-	struct order_wait *wait = item->wait;
-
-	wait->writing--;
-	if (r < 0 && r != -ENOENT)
-		item_done(item, r, err);
-	else
-		try_anew(item, r == 0 ? entry->version : 0, r == 0 ? entry->value : NULL);
-	wait_look(wait);
-}
-
-static void note_written(struct order_item *item, uint64_t version)
-{
-	struct node *node = item->wait->node;
-	struct node_vm *vm = vm_find(node, item->vm);
-	json_auto_t *value = order_json(&item->order);
-
-	if (!vm)
-		return;
-	vm->written = ++node->written;
-	vm_set_record(vm, VM_ORDER, value, version);
-	events_add(node, item->vm, "ordered", "%s by %s", command_name(item->wait->command),
-		   item->wait->by);
-	log_vm(LOG_LEVEL_INFO, item->vm, "ordered: %s by %s", command_name(item->wait->command),
-	       item->wait->by);
-}
-
-static void on_order_written(void *ctx, int r, const uint64_t *versions, const struct error *err)
-{
-	struct order_item *item = ctx;
-	struct order_wait *wait = item->wait;
-	char key[RECORD_KEY_SIZE];
-	struct error why = { 0 };
-
-	checkpoint("agent.order-written");
-	if (r == -ESTALE) {
-		r = store_get(wait->node->store, key_vm(key, item->vm, "order"), on_read_again,
-			      item, &why);
-		if (r == 0)
-			return;
-		err = &why;
-	}
-	wait->writing--;
-	if (r < 0) {
+	} else if (r < 0 || wait->no_wait) {
 		item_done(item, r, err);
 	} else {
-		note_written(item, versions[0]);
-		if (item->step == STEP_WRITE)
-			item->step = STEP_WAIT;
-		if (wait->no_wait)
-			item_done(item, 0, NULL);
+		item->order = *order;
+		item->step = STEP_WAIT;
 	}
 	wait_look(wait);
 }
@@ -413,29 +350,15 @@ static void on_order_written(void *ctx, int r, const uint64_t *versions, const s
 static void write_order(struct order_item *item, struct node_vm *vm)
 {
 	struct order_wait *wait = item->wait;
-	char key[RECORD_KEY_SIZE];
-	json_auto_t *value = NULL;
 	struct error err = { 0 };
 	int r;
 
-	item->order = order_after(wait, vm);
-	value = order_json(&item->order);
-	const struct store_op op = {
-		.kind = STORE_PUT,
-		.key = key_vm(key, item->vm, "order"),
-		.expected = vm->version[VM_ORDER],
-		.value = value,
-	};
-
-	checkpoint("agent.order");
 	item->step = STEP_WRITE;
-	wait->writing++;
-	r = ask_write(wait->node, &op, 1, wait->node->config->timers.session, on_order_written,
-		      item, &err);
-	if (r < 0) {
-		wait->writing--;
+	r = order_write(vm, wait->command, wait->by, on_order_written, item, &err);
+	if (r < 0)
 		item_done(item, r, &err);
-	}
+	else
+		wait->writing++;
 }
 
 /* ---- checking ---- */
@@ -489,7 +412,10 @@ static void look_checking(struct order_item *item, struct node_vm *vm)
 	vm_facts(vm, &facts, source);
 	if (facts.state == VM_UNKNOWN && link_coming(&vm->link) && clock_now() < wait->patience)
 		return;
-	if (!vm_defined(vm))
+	if (mode_trouble(wait->node))
+		r = error_try_again(&err, "nothing can be ordered now: the mode of this node: %s",
+				    mode_trouble(wait->node));
+	else if (!vm_defined(vm))
 		r = error_refuse(&err, "VM '%s' has no definition; 'drover apply' gives it one",
 				 vm->name);
 	else if (vm_unreadable(vm))

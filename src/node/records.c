@@ -11,6 +11,7 @@
 #include "model/definition.h"
 #include "node/control.h"
 #include "node/directory.h"
+#include "node/mode.h"
 #include "node/node.h"
 #include "node/session.h"
 #include "node/vm.h"
@@ -145,7 +146,7 @@ static void first_answer(struct records *records)
 	if (records->answered)
 		return;
 	records->answered = true;
-	control_begin(records->node);
+	control_look(records->node);
 }
 
 static void listing_failed(struct records *records, int r, const struct error *err)
@@ -212,37 +213,11 @@ static void on_vms_changed(void *ctx)
 	look_in(records, records->answered ? LOOK_AFTER : 0);
 }
 
-static void on_mode(void *ctx, int r, const struct store_entry *entry, const struct error *err)
-{
-	struct node *node = ctx;
-	int mode = NODE_READY;
-
-	if (r < 0 && r != -ENOENT)
-		return;
-	if (r == 0) {
-		if (entry->version == node->mode_version)
-			return;
-		mode = node_mode_of(json_string_or(entry->value, "mode", ""));
-		if (mode < 0) {
-			log_error("the mode of this node cannot be read; leaving it as it is");
-			return;
-		}
-	}
-	node->mode_version = r == 0 ? entry->version : 0;
-	if ((enum node_mode)mode == node->mode)
-		return;
-	node->mode = (enum node_mode)mode;
-	log_info("mode of this node: %s", node_mode_name(node->mode));
-	vm_touch_all(node);
-}
-
 static void on_self_changed(void *ctx)
 {
 	struct node *node = ctx;
-	char key[RECORD_KEY_SIZE];
 
-	(void)store_get(node->store, key_node(key, node->config->node, "mode"), on_mode, node,
-			NULL);
+	mode_read(node);
 	session_renew(node);
 }
 

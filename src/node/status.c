@@ -10,6 +10,7 @@
 
 #include "model/config.h"
 #include "model/definition.h"
+#include "node/mode.h"
 #include "node/node.h"
 #include "node/records.h"
 #include "node/session.h"
@@ -179,6 +180,7 @@ static json_t *vm_json(const struct node_vm *vm, const struct volumes *volumes)
 					     "uptime_s",     "accelerator", "machine_type",
 					     "qemu_version", "guest_agent", "epoch",
 					     "exit",	     "uuid",	    "running_generation" };
+	CLEANUP_FREE char *refused = NULL;
 	json_t *object = json_object();
 	const char *reason;
 	enum vm_state state = vm_state(vm, &reason);
@@ -188,6 +190,9 @@ static json_t *vm_json(const struct node_vm *vm, const struct volumes *volumes)
 	json_set_string(object, "wish", vm_wish_name(vm->wish));
 	if (!reason || !*reason)
 		reason = vm_defined(vm) ? vm_unreadable(vm) : vm->file_error;
+	if (vm->link.refusal[0])
+		reason = refused =
+			xasprintf("its keeper does not take what is wanted: %s", vm->link.refusal);
 	json_set_string(object, "reason", reason);
 	json_set_string(object, "node", vm->node->config->node);
 	if (state == VM_OFF && vm->owner.node[0])
@@ -292,6 +297,11 @@ static void say_wish(json_t *list, const struct node_vm *vm)
 	}
 	if (vm_unreadable(vm)) {
 		say(list, "Nothing is done about it: %s", vm_unreadable(vm));
+		return;
+	}
+	if (mode_trouble(vm->node)) {
+		say(list, "What is wanted of it cannot be told: the mode of this node: %s.",
+		    mode_trouble(vm->node));
 		return;
 	}
 	(void)definition_record_source(&vm->record, source, sizeof(source));
@@ -403,6 +413,8 @@ static json_t *explain(const struct node_vm *vm)
 		    vm->name);
 	if (vm->file_error)
 		say(list, "%s", vm->file_error);
+	if (vm->link.refusal[0])
+		say(list, "Its keeper does not take what is wanted: %s.", vm->link.refusal);
 	if (!vm->told_now && link_words(&vm->link))
 		say(list, "Keeper: %s.", link_words(&vm->link));
 	if (records_trouble(node))

@@ -13,6 +13,8 @@
 #include "core/wish.h"
 #include "model/config.h"
 #include "model/definition.h"
+#include "node/events.h"
+#include "node/mode.h"
 #include "node/node.h"
 #include "node/orders.h"
 #include "node/records.h"
@@ -57,6 +59,7 @@ struct node_vm *vm_need(struct node *node, const char *name)
 	vm->name = xstrdup(name);
 	vm->wish = WISH_HANDS_OFF;
 	link_init(&vm->link);
+	events_begin(vm);
 	node->vms = xrealloc(node->vms, node->n_vms + 1, sizeof(struct node_vm *));
 	memmove(&node->vms[i + 1], &node->vms[i], (node->n_vms - i) * sizeof(struct node_vm *));
 	node->vms[i] = vm;
@@ -120,18 +123,39 @@ enum vm_wish vm_wish_under(const struct node_vm *vm, enum order_kind order)
 	return wish_of(&input);
 }
 
+static void explain_off(struct node_vm *vm)
+{
+	char source[VM_SOURCE_SIZE];
+
+	if (!vm->definition)
+		return;
+	(void)wish_explain_off(vm->wish, vm->name, vm->definition->kvm_host, vm->off_reason,
+			       sizeof(vm->off_reason));
+	/* Of the two causes we know which. */
+	if (vm->wish != WISH_HANDS_OFF)
+		return;
+	(void)definition_record_source(&vm->record, source, sizeof(source));
+	if (vm->record.gone)
+		(void)snprintf(vm->off_reason, sizeof(vm->off_reason),
+			       "hands off: its %s is gone; put it back, or 'drover rm %s'", source,
+			       vm->name);
+	else
+		(void)snprintf(vm->off_reason, sizeof(vm->off_reason),
+			       "hands off: 'kvm_host' is empty in its definition (%s)", source);
+}
+
 /* Without a definition that can be read nothing is known to be wanted, and silence never means
- * "stop". */
+ * "stop"; nor before the mode of the node is known. */
 static void work_out_wish(struct node_vm *vm)
 {
 	enum vm_wish before = vm->wish;
 	bool known = vm->wish_known;
 
+	if (mode_trouble(vm->node))
+		return;
 	vm->wish = vm_wish_under(vm, vm->order.kind);
 	vm->wish_known = vm->definition != NULL && !vm_unreadable(vm);
-	if (vm->definition)
-		(void)wish_explain_off(vm->wish, vm->name, vm->definition->kvm_host, vm->off_reason,
-				       sizeof(vm->off_reason));
+	explain_off(vm);
 	if (known != vm->wish_known || before != vm->wish)
 		log_vm(LOG_LEVEL_INFO, vm->name, "wish: %s", vm_wish_name(vm->wish));
 }

@@ -10,6 +10,7 @@
 #include "model/records.h"
 #include "model/state.h"
 #include "node/link.h"
+#include "node/trail.h"
 
 struct definition;
 struct error;
@@ -46,7 +47,8 @@ struct node_vm {
 	bool told_now;	  /* by the keeper that is connected; else by one before, or the record */
 	bool state_due;	  /* its state record is to be written */
 	struct link link;
-	bool due; /* vm_touch() was called */
+	struct trail trail; /* of its keeper's events, while somebody follows */
+	bool due;	    /* vm_touch() was called */
 };
 
 /* Where it is in the table, or would be. */

@@ -1,0 +1,579 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The agent itself in one loop with a store that goes wrong on order, a client, and a keeper that
+ * says what a test wants.  No keeper process is ever started: the program of that name is not there
+ * where a test looks for it. */
+#include "store-harness.h"
+
+#include "model/records.h"
+#include "node/control.h"
+#include "node/mode.h"
+#include "node/node.h"
+#include "node/records.h"
+#include "node/session.h"
+#include "node/vm.h"
+#include "store/fault.h"
+#include "util/log.h"
+#include "wire/peer.h"
+#include "wire/sock.h"
+
+struct host {
+	struct scene raw; /* another hand on the store, with a loop of its own */
+	struct node *node;
+	struct peer *client;
+	struct listening {
+		int fd;
+		struct peer *peer;
+		json_t *wishes;
+		const char *refuse; /* wishes, with this sentence */
+		json_t *state;
+	} keeper;
+};
+
+/* ---- the store, by hand ---- */
+
+static void put(struct host *host, const char *key, json_t *value)
+{
+	const struct store_op op = { STORE_PUT, key, STORE_ANY, value, false };
+	ANSWER answer = { 0 };
+
+	assert_int_equal(ask_write(host->raw.loop, host->raw.store, &op, 1, &answer), 0);
+	json_decref(value);
+}
+
+static json_t *get(struct host *host, const char *key)
+{
+	ANSWER answer = { 0 };
+
+	if (ask_get(host->raw.loop, host->raw.store, key, &answer) < 0)
+		return json_object();
+	return json_incref(answer.entry.value);
+}
+
+static void define(struct host *host, const char *vm, bool online)
+{
+	struct definition_record record = {
+		.generation = 1,
+		.source = "apply",
+		.definition = json_pack("{s:s, s:{s:i, s:b}}", "name", vm, "parameters", "memory",
+					64, "online", online),
+	};
+	char key[RECORD_KEY_SIZE];
+
+	put(host, key_vm(key, vm, "definition"), definition_record_json(&record));
+	definition_record_done(&record);
+}
+
+static void set_mode(struct host *host, const char *mode)
+{
+	put(host, "/drover/nodes/alpha/mode", json_pack("{s:i, s:s}", "v", 1, "mode", mode));
+}
+
+/* ---- a host ---- */
+
+static void write_config(const struct host *host)
+{
+	static const char text[] = "node: alpha\n"
+				   "store: fault:local:store.db\n"
+				   "log: {level: error}\n"
+				   "timers: {store_retry: 10ms, settle_files: 10ms}\n";
+	CLEANUP_FREE char *etc = xasprintf("%s/etc/drover", host->raw.dir);
+	CLEANUP_FREE char *path = xasprintf("%s/drover.yaml", etc);
+
+	assert_return_code(file_make_dirs(AT_FDCWD, etc, 0755, NULL), 0);
+	assert_return_code(file_write(AT_FDCWD, path, text, strlen(text), 0644, NULL), 0);
+}
+
+/* The store is there, the agent is not yet. */
+static struct host host_make(void)
+{
+	struct host host = { .keeper = { .fd = -1, .wishes = json_array() } };
+	CLEANUP_FREE char *lib = NULL;
+
+	scene_init(&host.raw, "local:lib/drover/");
+	lib = xasprintf("%s/lib/drover", host.raw.dir);
+	assert_return_code(file_make_dirs(AT_FDCWD, lib, 0755, NULL), 0);
+	write_config(&host);
+	host.raw.store = scene_open(&host.raw);
+	return host;
+}
+
+static void host_open(struct host *host)
+{
+	struct error err = { 0 };
+
+	host->node = node_new();
+	if (node_configure(host->node, host->raw.dir, &err) < 0 ||
+	    node_lock(host->node, &err) < 0 || node_open_store(host->node, &err) < 0 ||
+	    node_adopt_keepers(host->node, &err) < 0 || control_open(host->node, &err) < 0)
+		fail_msg("%s", err.text);
+}
+
+static void host_done(struct host *host)
+{
+	peer_close(host->client);
+	peer_close(host->keeper.peer);
+	if (host->keeper.fd >= 0)
+		(void)close(host->keeper.fd);
+	json_decref(host->keeper.wishes);
+	json_decref(host->keeper.state);
+	node_free(host->node);
+	scene_done(&host->raw);
+}
+#define HOST CLEANUP(host_done) struct host
+
+typedef bool (*fact_fn)(struct host *host);
+
+static void run_until(struct host *host, fact_fn fact)
+{
+	uint64_t end = clock_now() + DEADLINE_USEC;
+
+	while (!fact(host)) {
+		uint64_t now = clock_now();
+
+		assert_true(now < end);
+		assert_return_code(sd_event_run(host->node->loop, end - now), 0);
+	}
+}
+
+static bool has_joined(struct host *host)
+{
+	return records_known(host->node) && session_check(host->node, NULL) == 0;
+}
+
+static bool knows_mode(struct host *host)
+{
+	return !mode_trouble(host->node);
+}
+
+/* ---- a client ---- */
+
+struct reply {
+	bool done;
+	int r;
+	struct error err;
+	json_t *value;
+};
+
+static void reply_done(struct reply *reply)
+{
+	json_decref(reply->value);
+}
+#define REPLY CLEANUP(reply_done) struct reply
+
+static void on_reply(void *ctx, int r, json_t *value, const struct error *err)
+{
+	struct reply *reply = ctx;
+
+	reply->done = true;
+	reply->r = r;
+	if (r < 0)
+		reply->err = *err;
+	else
+		reply->value = json_incref(value);
+}
+
+static json_t *client_events; /* progress events, as they come */
+
+static void on_client_event(void *ctx, const char *name, json_t *data, json_t *whole)
+{
+	if (client_events)
+		(void)json_array_append(client_events, data);
+}
+
+static void on_client_gone(void *ctx, const struct error *why)
+{
+}
+
+static const struct peer_ops client_ops = { .event = on_client_event, .gone = on_client_gone };
+
+static void ask(struct host *host, const char *command, json_t *args, struct reply *reply)
+{
+	struct error err = { 0 };
+	int fd;
+
+	if (!host->client) {
+		fd = sock_connect(host->node->run_fd, "control.sock", &err);
+		assert_return_code(fd, 0);
+		assert_return_code(
+			peer_open(fd, host->node->loop, &client_ops, host, &host->client, &err), 0);
+	}
+	assert_return_code(
+		peer_call(host->client, command, args, DEADLINE_USEC, on_reply, reply, &err), 0);
+	json_decref(args);
+}
+
+static void await(struct host *host, const struct reply *reply)
+{
+	assert_true(loop_until(host->node->loop, &reply->done));
+}
+
+/* ---- a keeper ---- */
+
+static void on_keeper_request(void *ctx, struct request *request)
+{
+	struct host *host = ctx;
+	const char *command = request_command(request);
+	struct error err = { 0 };
+
+	if (strcmp(command, "wish") == 0)
+		(void)json_array_append(host->keeper.wishes, request_args(request));
+	if (strcmp(command, "wish") == 0 && host->keeper.refuse) {
+		(void)error_bad_data(&err, "%s", host->keeper.refuse);
+		request_fail(request, &err);
+	} else {
+		request_return(request, strcmp(command, "status") == 0 ? host->keeper.state : NULL);
+	}
+}
+
+static void on_keeper_gone(void *ctx, const struct error *why)
+{
+	struct host *host = ctx;
+
+	host->keeper.peer = peer_close(host->keeper.peer);
+}
+
+static const struct peer_ops keeper_ops = { .request = on_keeper_request, .gone = on_keeper_gone };
+
+static int on_keeper_accept(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+	struct host *host = userdata;
+	int peer = sock_accept(fd, NULL);
+
+	if (peer >= 0)
+		(void)peer_open(peer, host->node->loop, &keeper_ops, host, &host->keeper.peer,
+				NULL);
+	return 0;
+}
+
+/* Before the agent opens, which then finds it there. */
+static void keeper_listen(struct host *host, const char *vm, json_t *state)
+{
+	CLEANUP_FREE char *path = xasprintf("%s/run/drover/vms/%s", host->raw.dir, vm);
+	CLEANUP_FD int dir = -1;
+
+	assert_return_code(file_make_dirs(AT_FDCWD, path, 0755, NULL), 0);
+	dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	host->keeper.fd = sock_listen(dir, "keeper.sock", 0600, NULL);
+	assert_return_code(host->keeper.fd, 0);
+	host->keeper.state = state;
+}
+
+static void keeper_serve(struct host *host)
+{
+	assert_return_code(sd_event_add_io(host->node->loop, NULL, host->keeper.fd, EPOLLIN,
+					   on_keeper_accept, host),
+			   0);
+}
+
+static bool keeper_has_wish(struct host *host)
+{
+	return json_array_size(host->keeper.wishes) > 0;
+}
+
+/* ---- the mode of the node ---- */
+
+static void no_wish_is_told_before_the_mode_can_be_read(void **state)
+{
+	HOST host = host_make();
+
+	define(&host, "m1", true);
+	set_mode(&host, "sideways");
+	keeper_listen(&host, "m1", json_pack("{s:s}", "state", "off"));
+	host_open(&host);
+	keeper_serve(&host);
+	run_until(&host, has_joined);
+	loop_drain(host.node->loop);
+	assert_non_null(mode_trouble(host.node));
+	assert_false(vm_find(host.node, "m1")->wish_known);
+	assert_false(keeper_has_wish(&host));
+
+	set_mode(&host, "stopped");
+	run_until(&host, keeper_has_wish);
+	assert_string_equal(json_string_or(json_array_get(host.keeper.wishes, 0), "wish", ""),
+			    "node-stopped");
+}
+
+static void a_mode_that_is_read_late_is_waited_for(void **state)
+{
+	/* Some of the first reads fail, whichever: among them is that of the mode. */
+	for (unsigned skip = 0; skip < 6; skip++) {
+		HOST host = host_make();
+		const struct fault fault = { FAULT_FAIL, FAULT_READS, skip, 2, -EAGAIN };
+
+		define(&host, "m1", true);
+		set_mode(&host, "stopped");
+		keeper_listen(&host, "m1", json_pack("{s:s}", "state", "off"));
+		host_open(&host);
+		keeper_serve(&host);
+		fault_order(host.node->store, &fault);
+		run_until(&host, keeper_has_wish);
+		assert_string_equal(
+			json_string_or(json_array_get(host.keeper.wishes, 0), "wish", ""),
+			"node-stopped");
+	}
+}
+
+static void node_ready_mends_a_mode_that_cannot_be_read(void **state)
+{
+	HOST host = host_make();
+	REPLY start = { 0 }, ready = { 0 };
+
+	define(&host, "m1", false);
+	set_mode(&host, "sideways");
+	host_open(&host);
+	run_until(&host, has_joined);
+	ask(&host, "start", json_pack("{s:s}", "vm", "m1"), &start);
+	await(&host, &start);
+	assert_int_equal(start.r, -EREMOTEIO);
+	assert_int_equal(start.err.class, ERROR_TRY_AGAIN);
+	assert_non_null(strstr(start.err.text, "drover node ready"));
+	ask(&host, "node-ready", NULL, &ready);
+	await(&host, &ready);
+	assert_int_equal(ready.r, 0);
+	assert_true(knows_mode(&host));
+	loop_drain(host.node->loop);
+	assert_int_equal(vm_find(host.node, "m1")->wish, WISH_OFF);
+}
+
+/* ---- orders ---- */
+
+static void an_order_that_was_given_up_is_not_written_after_that(void **state)
+{
+	static const char *const vms[] = { "m1", "m2", "m3" };
+	const struct fault hold = { .kind = FAULT_HOLD, .calls = FAULT_WRITES, .count = 3 };
+	char key[RECORD_KEY_SIZE];
+	HOST host = host_make();
+	REPLY ensure = { 0 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(vms); i++)
+		define(&host, vms[i], true);
+	host_open(&host);
+	run_until(&host, has_joined);
+	run_until(&host, knows_mode);
+	loop_drain(host.node->loop);
+	fault_order(host.node->store, &hold);
+	/* Somebody was quicker, and we do not know yet. */
+	for (size_t i = 0; i < ARRAY_SIZE(vms); i++)
+		put(&host, key_vm(key, vms[i], "order"),
+		    json_pack("{s:i, s:s, s:s}", "v", 1, "kind", "pause", "by", "another"));
+	ask(&host, "ensure", json_pack("{s:n, s:i}", "vm", "timeout_ms", 20), &ensure);
+	await(&host, &ensure);
+	assert_int_equal(ensure.r, -EREMOTEIO);
+	assert_int_equal(ensure.err.class, ERROR_TRY_AGAIN);
+	assert_non_null(strstr(ensure.err.text, "not known"));
+	assert_int_equal(fault_pending(host.node->store), 0);
+
+	fault_release(host.node->store);
+	loop_drain(host.node->loop);
+	loop_drain(host.node->loop);
+	assert_null(host.node->orders);
+	for (size_t i = 0; i < ARRAY_SIZE(vms); i++) {
+		json_auto_t *order = get(&host, key_vm(key, vms[i], "order"));
+
+		assert_string_equal(json_string_or(order, "by", ""), "another");
+	}
+}
+
+static void a_command_ends_when_the_keeper_does_not_take_the_wish(void **state)
+{
+	HOST host = host_make();
+	REPLY stop = { 0 }, status = { 0 };
+
+	define(&host, "m1", true);
+	keeper_listen(&host, "m1", json_pack("{s:s, s:s}", "state", "running", "wish", "run"));
+	host.keeper.refuse = "hardware record: 'v' is 9, this Drover knows 1";
+	host_open(&host);
+	keeper_serve(&host);
+	run_until(&host, keeper_has_wish);
+	ask(&host, "stop", json_pack("{s:s}", "vm", "m1"), &stop);
+	await(&host, &stop);
+	assert_int_equal(stop.r, -EREMOTEIO);
+	assert_non_null(strstr(stop.err.text, "knows 1"));
+	ask(&host, "status", json_pack("{s:s}", "vm", "m1"), &status);
+	await(&host, &status);
+	assert_non_null(strstr(json_string_or(status.value, "reason", ""), "knows 1"));
+}
+
+/* ---- definitions ---- */
+
+static json_t *documents(size_t count)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < count; i++) {
+		CLEANUP_FREE char *text =
+			xasprintf("{name: vm%zu, parameters: {online: false}}", i);
+
+		json_array_append_new(list, json_pack("{s:s, s:s}", "label", "-", "text", text));
+	}
+	return json_pack("{s:o}", "documents", list);
+}
+
+static size_t stored(struct host *host)
+{
+	ANSWER answer = { 0 };
+
+	assert_int_equal(ask_list(host->raw.loop, host->raw.store, "/drover/vms/", &answer), 0);
+	return json_array_size(answer.list);
+}
+
+static void an_apply_of_many_is_all_or_nothing(void **state)
+{
+	for (unsigned skip = 0; skip < 3; skip++) {
+		const struct fault full = { FAULT_FAIL, FAULT_WRITES, skip, 1, -ENOSPC };
+		HOST host = host_make();
+		REPLY apply = { 0 };
+
+		host_open(&host);
+		run_until(&host, has_joined);
+		fault_order(host.node->store, &full);
+		ask(&host, "apply", documents(300), &apply);
+		await(&host, &apply);
+		assert_int_equal(stored(&host), apply.r == 0 ? 300 : 0);
+		assert_int_equal(apply.r == 0, skip > 0);
+	}
+}
+
+static void an_apply_of_too_many_is_refused_whole(void **state)
+{
+	HOST host = host_make();
+	REPLY many = { 0 }, apply = { 0 };
+
+	host_open(&host);
+	run_until(&host, has_joined);
+	ask(&host, "apply", documents(STORE_OPS_MAX + 1), &many);
+	await(&host, &many);
+	assert_int_equal(many.r, -EREMOTEIO);
+	assert_int_equal(many.err.class, ERROR_REFUSED);
+	assert_non_null(strstr(many.err.text, "nothing was applied"));
+	assert_int_equal(stored(&host), 0);
+	ask(&host, "apply", documents(STORE_OPS_MAX), &apply);
+	await(&host, &apply);
+	assert_int_equal(apply.r, 0);
+	/* What is unchanged does not count. */
+	apply.done = false;
+	json_decref(apply.value);
+	ask(&host, "apply", documents(STORE_OPS_MAX + 1), &apply);
+	await(&host, &apply);
+	assert_int_equal(apply.r, 0);
+	assert_int_equal(stored(&host), STORE_OPS_MAX + 1);
+}
+
+/* ---- the session ---- */
+
+/* Whoever says that it has joined has its session's key in the store. */
+static bool has_joined_in_truth(struct host *host)
+{
+	json_auto_t *life = NULL, *session = NULL;
+
+	if (session_check(host->node, NULL) < 0)
+		return false;
+	life = get(host, "/drover/nodes/alpha/life");
+	session = get(host, "/drover/nodes/alpha/session");
+	assert_int_equal(json_int_or(session, "n", -1), json_int_or(life, "n", -2));
+	return true;
+}
+
+static void a_join_that_is_answered_after_the_session_was_lost_is_none(void **state)
+{
+	const struct fault hold = { .kind = FAULT_HOLD, .calls = FAULT_WRITES, .count = 1 };
+	HOST host = host_make();
+
+	host_open(&host);
+	fault_order(host.node->store, &hold);
+	while (fault_pending(host.node->store))
+		assert_return_code(sd_event_run(host.node->loop, DEADLINE_USEC), 0);
+	loop_drain(host.node->loop);
+	fault_expire(host.node->store);
+	loop_drain(host.node->loop);
+	fault_release(host.node->store);
+	run_until(&host, has_joined_in_truth);
+}
+
+/* ---- events ---- */
+
+static void log_event(const struct host *host, const char *vm, const char *event)
+{
+	CLEANUP_FREE char *dir = xasprintf("%s/log/drover/vms/%s", host->raw.dir, vm);
+	CLEANUP_FREE char *path = xasprintf("%s/events.jsonl", dir);
+	CLEANUP_FREE char *line = xasprintf(
+		"{\"time\":\"2026-11-21T00:00:00Z\",\"vm\":\"%s\",\"event\":\"%s\"}\n", vm, event);
+	CLEANUP_FD int fd = -1;
+
+	assert_return_code(file_make_dirs(AT_FDCWD, dir, 0755, NULL), 0);
+	fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+	assert_int_equal(write(fd, line, strlen(line)), strlen(line));
+}
+
+static size_t heard(const char *event)
+{
+	size_t i, count = 0;
+	json_t *data;
+
+	json_array_foreach(client_events, i, data) count +=
+		strcmp(json_string_or(data, "event", ""), event) == 0;
+	return count;
+}
+
+static bool heard_last(struct host *host)
+{
+	return heard("last") > 0;
+}
+
+static bool keeper_connected(struct host *host)
+{
+	return host->keeper.peer && vm_find(host->node, "m1")->told_now;
+}
+
+static void a_follower_gets_what_a_keeper_wrote_while_nobody_was_connected(void **state)
+{
+	HOST host = host_make();
+	REPLY follow = { 0 };
+
+	client_events = json_array();
+	define(&host, "m1", true);
+	log_event(&host, "m1", "old");
+	keeper_listen(&host, "m1", json_pack("{s:s}", "state", "running"));
+	host_open(&host);
+	keeper_serve(&host);
+	run_until(&host, keeper_connected);
+	ask(&host, "events", json_pack("{s:n, s:b}", "vm", "follow", true), &follow);
+	loop_drain(host.node->loop);
+	assert_int_equal(heard("old"), 1);
+
+	host.keeper.peer = peer_close(host.keeper.peer);
+	while (vm_find(host.node, "m1")->told_now)
+		assert_return_code(sd_event_run(host.node->loop, DEADLINE_USEC), 0);
+	log_event(&host, "m1", "alone");
+	run_until(&host, keeper_connected);
+	log_event(&host, "m1", "last");
+	(void)peer_event(host.keeper.peer, "event", json_array_get(client_events, 0));
+	run_until(&host, heard_last);
+	assert_int_equal(heard("old"), 1);
+	assert_int_equal(heard("alone"), 1);
+	assert_int_equal(heard("last"), 1);
+	json_decref(client_events);
+	client_events = NULL;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(no_wish_is_told_before_the_mode_can_be_read),
+		cmocka_unit_test(a_mode_that_is_read_late_is_waited_for),
+		cmocka_unit_test(node_ready_mends_a_mode_that_cannot_be_read),
+		cmocka_unit_test(an_order_that_was_given_up_is_not_written_after_that),
+		cmocka_unit_test(a_command_ends_when_the_keeper_does_not_take_the_wish),
+		cmocka_unit_test(an_apply_of_many_is_all_or_nothing),
+		cmocka_unit_test(an_apply_of_too_many_is_refused_whole),
+		cmocka_unit_test(a_join_that_is_answered_after_the_session_was_lost_is_none),
+		cmocka_unit_test(a_follower_gets_what_a_keeper_wrote_while_nobody_was_connected),
+	};
+	sigset_t set;
+
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGCHLD);
+	(void)sigprocmask(SIG_BLOCK, &set, NULL);
+	(void)signal(SIGPIPE, SIG_IGN);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
