@@ -24,6 +24,17 @@
 
 #define CONNECT_AGAIN (100 * USEC_PER_MSEC)
 
+#define EVENTS 9    /* of QEMU that mean something here */
+#define TELL_MAX 30 /* of one kind within TELL_USEC */
+#define TELL_USEC (60 * USEC_PER_SEC)
+#define TELL_DETAILS_MAX 4096 /* bytes; QEMU's own are a tenth of it */
+
+/* How often an event of one kind was told lately. */
+struct told {
+	uint64_t since;
+	unsigned count, more;
+};
+
 struct monitor {
 	struct keeper *keeper;
 	struct qmp *qmp;
@@ -33,6 +44,7 @@ struct monitor {
 	bool asking;		/* a query-status is open */
 	bool again;		/* and something happened since it was asked */
 	sd_event_source *timer; /* greeting deadline, then the next ping, or the next connection */
+	struct told told[EVENTS];
 };
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *ctx);
@@ -150,80 +162,120 @@ static void on_ready(void *ctx, json_t *greeting)
 	monitor->answers = true;
 	set_timer(monitor, monitor->keeper->config->timers.qmp_ping);
 	monitor_refresh(monitor);
+	if (monitor->keeper->start) { /* a new guest has opened nothing yet */
+		start_monitor_ready(monitor->keeper);
+		return;
+	}
 	if (qmp_call(monitor->qmp, "query-chardev", NULL, monitor->keeper->config->timers.qmp,
 		     on_chardevs, monitor, &err) < 0)
 		log_warning("cannot ask QEMU: %s", err.text);
-	if (monitor->keeper->start)
-		start_monitor_ready(monitor->keeper);
 }
 
-static void guest_shutdown(struct keeper *keeper, json_t *data)
+/* Also sent when we or a signal end QEMU: only the guest's own doing counts here. */
+static bool guest_ended(const struct keeper *keeper, const json_t *data)
 {
-	struct copy *copy = keeper->copy;
-	const char *reason = json_string_or(data, "reason", "");
-
-	/* Also sent when we or a signal end QEMU: only the guest's own doing counts here. */
-	if (!copy || !json_bool_or(data, "guest", false) || strcmp(reason, "guest-reset") == 0)
-		return;
-	if (strcmp(reason, "guest-panic") != 0)
-		copy_note(keeper, &copy->powered_off);
-	report_event(keeper, "guest-powered-off", data, "the guest powered off (%s)", reason);
+	return keeper->copy && json_bool_or(data, "guest", false) &&
+	       strcmp(json_string_or(data, "reason", ""), "guest-reset") != 0;
 }
 
-static void guest_panicked(struct keeper *keeper, json_t *data)
+static void note_shutdown(struct keeper *keeper, json_t *data)
+{
+	if (guest_ended(keeper, data) &&
+	    strcmp(json_string_or(data, "reason", ""), "guest-panic") != 0)
+		copy_note(keeper, &keeper->copy->powered_off);
+}
+
+static void note_panic(struct keeper *keeper, json_t *data)
 {
 	if (keeper->copy)
 		copy_note(keeper, &keeper->copy->panicked);
-	report_event(keeper, "guest-panicked", data, "the guest's kernel panicked");
 }
 
-static void guest_reset(struct keeper *keeper, json_t *data)
-{
-	report_event(keeper, "guest-reset", data, "the guest was reset (%s)",
-		     json_string_or(data, "reason", "unknown reason"));
-}
-
-static void disk_error(struct keeper *keeper, json_t *data)
-{
-	report_event(keeper, "io-error", data, "%s on '%s' failed: %s; %s",
-		     json_string_or(data, "operation", "i/o"), json_string_or(data, "device", ""),
-		     json_string_or(data, "reason", "reason unknown"),
-		     json_string_or(data, "action", ""));
-}
-
-static void port_changed(struct keeper *keeper, json_t *data)
+static void note_port(struct keeper *keeper, json_t *data)
 {
 	if (strcmp(json_string_or(data, "id", ""), AGENT_PORT_ID) == 0)
 		agent_port(keeper->agent, json_bool_or(data, "open", false));
 }
 
-/* `refresh`: the run state may be another now. */
+static void tell_shutdown(struct keeper *keeper, json_t *data)
+{
+	if (guest_ended(keeper, data))
+		report_event(keeper, "guest-powered-off", data, "the guest powered off (%.200s)",
+			     json_string_or(data, "reason", ""));
+}
+
+static void tell_panic(struct keeper *keeper, json_t *data)
+{
+	report_event(keeper, "guest-panicked", data, "the guest's kernel panicked");
+}
+
+static void tell_reset(struct keeper *keeper, json_t *data)
+{
+	report_event(keeper, "guest-reset", data, "the guest was reset (%.200s)",
+		     json_string_or(data, "reason", "unknown reason"));
+}
+
+static void tell_disk_error(struct keeper *keeper, json_t *data)
+{
+	report_event(keeper, "io-error", data, "%.200s on '%.200s' failed: %.200s; %.200s",
+		     json_string_or(data, "operation", "i/o"), json_string_or(data, "device", ""),
+		     json_string_or(data, "reason", "reason unknown"),
+		     json_string_or(data, "action", ""));
+}
+
+/* `note` sees each, what is `told` is for people; `refresh`: the run state may be another now. */
 static const struct {
 	const char *name;
+	void (*note)(struct keeper *keeper, json_t *data);
 	void (*tell)(struct keeper *keeper, json_t *data);
 	bool refresh;
-} events[] = {
-	{ "STOP", NULL, true },
-	{ "RESUME", NULL, true },
-	{ "SHUTDOWN", guest_shutdown, true },
-	{ "RESET", guest_reset, true },
-	{ "SUSPEND", NULL, true },
-	{ "WAKEUP", NULL, true },
-	{ "GUEST_PANICKED", guest_panicked, true },
-	{ "BLOCK_IO_ERROR", disk_error, true },
-	{ "VSERPORT_CHANGE", port_changed, false },
+} events[EVENTS] = {
+	{ "STOP", NULL, NULL, true },
+	{ "RESUME", NULL, NULL, true },
+	{ "SHUTDOWN", note_shutdown, tell_shutdown, true },
+	{ "RESET", NULL, tell_reset, true },
+	{ "SUSPEND", NULL, NULL, true },
+	{ "WAKEUP", NULL, NULL, true },
+	{ "GUEST_PANICKED", note_panic, tell_panic, true },
+	{ "BLOCK_IO_ERROR", NULL, tell_disk_error, true },
+	{ "VSERPORT_CHANGE", note_port, NULL, false },
 };
+
+/* A guest that resets in a loop, or a QEMU in strange hands, says the same thing thousands of times
+ * a second; each telling is a write of two logs and a message to the agent. */
+static void tell(struct monitor *monitor, size_t i, json_t *data)
+{
+	struct told *told = &monitor->told[i];
+	uint64_t now = clock_now();
+
+	if (now - told->since >= TELL_USEC) {
+		if (told->more)
+			report_event(monitor->keeper, "events-dropped", NULL,
+				     "%u more events %s of QEMU were not written down", told->more,
+				     events[i].name);
+		*told = (struct told){ .since = now };
+	}
+	if (told->count == TELL_MAX) {
+		told->more++;
+		return;
+	}
+	told->count++;
+	events[i].tell(monitor->keeper,
+		       json_dumpb(data, NULL, 0, JSON_ENCODE_ANY) > TELL_DETAILS_MAX ? NULL : data);
+}
 
 static void on_event(void *ctx, const char *name, json_t *data, uint64_t usec)
 {
 	struct monitor *monitor = ctx;
 
-	log_debug("QEMU event %s", name);
-	for (size_t i = 0; i < ARRAY_SIZE(events); i++) {
+	log_debug("QEMU event %.200s", name);
+	for (size_t i = 0; i < EVENTS; i++) {
 		if (strcmp(events[i].name, name) != 0)
 			continue;
+		if (events[i].note)
+			events[i].note(monitor->keeper, data);
 		if (events[i].tell)
-			events[i].tell(monitor->keeper, data);
+			tell(monitor, i, data);
 		if (events[i].refresh)
 			monitor_refresh(monitor);
 	}

@@ -19,7 +19,6 @@
 #include "util/cleanup.h"
 #include "util/error.h"
 #include "util/file.h"
-#include "util/mem.h"
 
 #define STAT_MAX 4096
 #define COMMAND_LINE_MAX (8 * 1024 * 1024) /* the kernel allows 6; execve(2) */
