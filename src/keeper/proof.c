@@ -61,10 +61,11 @@ void proof_look(struct keeper *keeper)
 	struct error err = { 0 };
 	int r;
 
-	r = ask_file(keeper, &err);
-	/* A VM without a hardware record was never started. */
-	if (r == 0 && keeper->hardware)
-		r = copy_search(keeper, &err);
+	/* What carries our name is ours, whatever the file says.  A VM without a hardware record was
+	 * never started. */
+	r = keeper->hardware ? copy_search(keeper, &err) : 0;
+	if (r == 0)
+		r = ask_file(keeper, &err);
 	if (r < 0) {
 		unproven(keeper, &err);
 		return;
