@@ -18,6 +18,10 @@
 #include "wire/stream.h"
 
 #define QUEUE_MAX 64
+/* Of one answer.  It is the guest that decides how much of this is used, and each VM's keeper has
+ * it outside of the memory that is booked for the VM. */
+#define LINE_MAX_BYTES (4u * 1024 * 1024)
+#define PARTS_MAX (64u * 1024)
 /* A silent agent is not sent more than one synchronisation in this time: each is 80 bytes that
  * wait in the socket, and an agent that wakes up has to answer them all. */
 #define RESYNC_USEC (10 * USEC_PER_SEC)
@@ -404,6 +408,7 @@ int guest_open(int fd, sd_event *loop, void (*gone)(void *ctx), void *ctx, struc
 	*guest = (struct guest){ .loop = sd_event_ref(loop), .gone = gone, .ctx = ctx };
 	r = stream_open(fd, loop, &stream_ops, guest, &guest->stream, err);
 	if (r >= 0) {
+		stream_limit(guest->stream, LINE_MAX_BYTES, PARTS_MAX);
 		r = sd_event_add_defer(loop, &guest->kick, on_kick, guest);
 		if (r >= 0)
 			r = sd_event_source_set_enabled(guest->kick, SD_EVENT_OFF);

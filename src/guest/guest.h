@@ -24,7 +24,7 @@ struct guest *guest_close(struct guest *guest); /* open commands are not answere
 /* Runs one command (synchronising first when needed).  `args` borrowed, may be NULL.  The deadline
  * counts from now and includes waiting in the queue.  -EREMOTEIO: the agent's own words;
  * -ETIMEDOUT: it did not answer (a command that was sent may still be carried out: who gives up a
- * freeze sends a thaw); -EBADMSG: it sent nonsense.  An answer is at most 16 MiB.  Commands that do
+ * freeze sends a thaw); -EBADMSG: it sent nonsense.  An answer is at most 4 MiB.  Commands that do
  * not answer when they succeed (guest-shutdown, guest-suspend-*) are answered with {} once the
  * agent goes on; when the guest is gone before, it is -ETIMEDOUT or -ECONNRESET, and the VM's state
  * tells how it ended.  -EAGAIN: too many are waiting. */
@@ -36,6 +36,6 @@ int guest_call(struct guest *guest, const char *command, json_t *args, uint64_t 
  * "err-truncated": bool}.
  * `input` (borrowed, may be NULL) is fed to its stdin, at most 1 MiB.  After a time-out the program
  * may still be running in the guest: the agent has no way to end it.  Output that does not fit a
- * message (more than 12 MiB together) ends the connection: -ECONNRESET. */
+ * message (more than 3 MiB together) ends the connection: -ECONNRESET. */
 int guest_exec(struct guest *guest, const char *const *argv, const void *input, size_t input_length,
 	       uint64_t timeout_usec, peer_reply_fn reply, void *ctx, struct error *err);

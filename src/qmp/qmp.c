@@ -188,6 +188,8 @@ static const struct peer_ops peer_ops = {
 	.event = on_event,
 	.other = on_other,
 	.gone = on_gone,
+	.line_max = QMP_LINE_MAX,
+	.parts_max = QMP_PARTS_MAX,
 };
 
 int qmp_open(int fd, sd_event *loop, const struct qmp_ops *ops, void *ctx, struct qmp **ret_qmp,

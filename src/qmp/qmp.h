@@ -12,6 +12,11 @@
 struct error;
 struct qmp;
 
+/* What one message of QEMU may hold; its longest answer (query-qmp-schema of 7.2) has 0.3 MiB and
+ * 30 000 values.  A QEMU that a guest took over must not make us eat the host's memory. */
+#define QMP_LINE_MAX (4u * 1024 * 1024)
+#define QMP_PARTS_MAX (128u * 1024)
+
 struct qmp_ops {
 	/* Capabilities are negotiated; requests may be sent.  `greeting` is borrowed. */
 	void (*ready)(void *ctx, json_t *greeting);

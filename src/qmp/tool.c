@@ -73,9 +73,9 @@ static int tool_read(struct qmp_tool *tool, uint64_t deadline, struct error *err
 {
 	ssize_t n;
 
-	if (tool->length >= STREAM_LINE_MAX)
+	if (tool->length >= QMP_LINE_MAX)
 		return error_set(err, -EMSGSIZE, "the QEMU monitor sent a line over %u MiB",
-				 STREAM_LINE_MAX >> 20);
+				 QMP_LINE_MAX >> 20);
 	if (tool->capacity - tool->length < READ_SIZE) {
 		tool->capacity = tool->capacity * 2 + READ_SIZE;
 		tool->buffer = xrealloc(tool->buffer, tool->capacity, 1);

@@ -139,6 +139,22 @@ static unsigned depth_of(const char *text, size_t length)
 	return most;
 }
 
+size_t json_parts(const char *text, size_t length)
+{
+	bool in_string = false;
+	size_t parts = 0;
+
+	for (size_t i = 0; i < length; i++) {
+		if (in_string && text[i] == '\\')
+			i++;
+		else if (text[i] == '"')
+			in_string = !in_string;
+		else if (!in_string && strchr("[{,:", text[i]) && text[i])
+			parts++;
+	}
+	return parts;
+}
+
 int json_parse(const char *text, size_t length, json_t **ret, struct error *err)
 {
 	json_error_t why;

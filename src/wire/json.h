@@ -28,6 +28,9 @@ void json_set_string(json_t *object, const char *key, const char *value);
 
 /* Parses text; trailing bytes, duplicate keys and depth over 64 are errors (-EBADMSG). */
 int json_parse(const char *text, size_t length, json_t **ret, struct error *err);
+/* How many values a text holds at most, told by its brackets, commas and colons: a bound for the
+ * memory that parsing it would take (up to 250 bytes each), before it does. */
+size_t json_parts(const char *text, size_t length);
 /* Compact, keys sorted: equal values give equal text.  Owned by the caller. */
 char *json_print(const json_t *value);
 /* For people and files: indented by two, keys in the order of insertion. */

@@ -209,6 +209,8 @@ int peer_open(int fd, sd_event *loop, const struct peer_ops *ops, void *ctx, str
 		(void)peer_close(peer);
 		return r;
 	}
+	if (ops->line_max)
+		stream_limit(peer->stream, ops->line_max, ops->parts_max);
 	r = sd_event_add_time(loop, &peer->timer, CLOCK_BOOTTIME, UINT64_MAX, TIMER_ACCURACY,
 			      on_timer, peer);
 	if (r < 0) {

@@ -29,6 +29,8 @@ struct peer_ops {
 	/* Called once, from the loop, after the conversation ended; all requests of ours that were
 	 * open have been answered with -ECONNRESET before.  The owner then calls peer_close(). */
 	void (*gone)(void *ctx, const struct error *why);
+	/* What one message of theirs may hold; 0: as much as any stream takes. */
+	size_t line_max, parts_max;
 };
 
 /* Takes `fd` in every case. */

@@ -31,6 +31,7 @@ struct stream {
 	sd_event_source *ending; /* defer source, on once `why` is known */
 	const struct stream_ops *ops;
 	void *ctx;
+	size_t line_max, parts_max;
 	struct buffer in, out;
 	size_t scanned;	  /* of `in`: no newline in there */
 	struct error why; /* valid while `failed` < 0 */
@@ -132,6 +133,15 @@ static void tell_gone(struct stream *stream)
 	stream->ops->gone(stream->ctx, &stream->why);
 }
 
+static void fail_long(struct stream *stream)
+{
+	struct error why;
+	int r = error_set(&why, -EMSGSIZE, "the other side sent a message longer than %zu MiB",
+			  stream->line_max >> 20);
+
+	stream_fail(stream, r, &why);
+}
+
 static void deliver_line(struct stream *stream, const char *line, size_t length)
 {
 	json_auto_t *message = NULL;
@@ -142,6 +152,17 @@ static void deliver_line(struct stream *stream, const char *line, size_t length)
 		length--;
 	if (length == 0)
 		return;
+	if (length > stream->line_max) {
+		fail_long(stream);
+		return;
+	}
+	if (json_parts(line, length) > stream->parts_max) {
+		r = error_set(&why, -EMSGSIZE,
+			      "the other side sent a message of more than %zu values",
+			      stream->parts_max);
+		stream_fail(stream, r, &why);
+		return;
+	}
 	r = json_parse(line, length, &message, &why);
 	if (r >= 0) {
 		stream->ops->message(stream->ctx, message);
@@ -176,15 +197,10 @@ static void deliver_lines(struct stream *stream)
 		deliver_line(stream, line, (size_t)(end - line));
 		buffer_drop(in, (size_t)(end - line) + 1);
 	}
-	if (!stream->closed && in->length > STREAM_LINE_MAX) {
-		struct error why;
-		int r = error_set(&why, -EMSGSIZE,
-				  "the other side sent a message longer than %u MiB",
-				  STREAM_LINE_MAX / 1024 / 1024);
-
+	if (!stream->closed && in->length > stream->line_max && !input_is_lost(stream)) {
 		buffer_done(in);
 		stream->scanned = 0;
-		stream_fail(stream, r, &why);
+		fail_long(stream);
 	}
 }
 
@@ -256,6 +272,7 @@ int stream_open(int fd, sd_event *loop, const struct stream_ops *ops, void *ctx,
 	int r;
 
 	*stream = (struct stream){ .fd = fd, .ops = ops, .ctx = ctx };
+	stream_limit(stream, STREAM_LINE_MAX, STREAM_PARTS_MAX);
 	r = sd_event_add_io(loop, &stream->io, fd, EPOLLIN, on_io, stream);
 	if (r >= 0)
 		r = sd_event_add_defer(loop, &stream->ending, on_ending, stream);
@@ -267,6 +284,12 @@ int stream_open(int fd, sd_event *loop, const struct stream_ops *ops, void *ctx,
 	}
 	*ret_stream = stream;
 	return 0;
+}
+
+void stream_limit(struct stream *stream, size_t line_max, size_t parts_max)
+{
+	stream->line_max = line_max;
+	stream->parts_max = parts_max;
 }
 
 struct stream *stream_close(struct stream *stream)

@@ -11,6 +11,7 @@ struct error;
 struct stream;
 
 #define STREAM_LINE_MAX (16u * 1024 * 1024)  /* bytes of one message */
+#define STREAM_PARTS_MAX (1024u * 1024)	     /* values and separators in it */
 #define STREAM_QUEUE_MAX (64u * 1024 * 1024) /* bytes waiting to be written */
 
 struct stream_ops {
@@ -27,6 +28,9 @@ struct stream_ops {
  * close the stream. */
 int stream_open(int fd, sd_event *loop, const struct stream_ops *ops, void *ctx,
 		struct stream **ret_stream, struct error *err);
+/* For a peer that is trusted less: smaller limits of what it may send.  Both count, because as
+ * values of C "[]," is a hundred times as long. */
+void stream_limit(struct stream *stream, size_t line_max, size_t parts_max);
 /* Takes NULL, returns NULL.  What the socket did not take yet is lost. */
 struct stream *stream_close(struct stream *stream);
 

@@ -417,6 +417,45 @@ static void one_who_does_not_read_is_cut_off(void **state)
 			    "the other side does not read: 64 MiB are waiting for it");
 }
 
+/* "[]," is three bytes of a line and 130 of memory: 12 MiB of it once took half a gigabyte. */
+static void a_peer_trusted_less_may_say_less(void **state)
+{
+	CLEANUP(ear_done) struct ear many;
+	CLEANUP(ear_done) struct ear wide;
+
+	assert_int_equal(json_parts("", 0), 0);
+	assert_int_equal(json_parts("{\"a,[{\\\",\": [1, \"b:\"]}", 22), 4);
+
+	ear_open(&many, &strict);
+	stream_limit(many.stream, 1024 * 1024, 9);
+	write_text(many.other, "[1,2,3,[4,5,\",,,\"],[]]\n[1,2,3,4,5,6,7,8,[],9]\n");
+	run_until(many.loop, &many.gone);
+	assert_int_equal(many.messages, 1);
+	assert_string_equal(many.why.text, "the other side sent a message of more than 9 values");
+
+	/* Whether its end has come already or not. */
+	for (int whole = 0; whole < 2; whole++) {
+		CLEANUP_FREE char *bytes = xcalloc(1, 1024 * 1024 + 8);
+
+		ear_open(&wide, &strict);
+		stream_limit(wide.stream, 1024 * 1024, 9);
+		write_text(wide.other, "1\n");
+		run_until(wide.loop, &wide.messages);
+		memset(bytes, '1', 1024 * 1024 + 8);
+		if (whole)
+			bytes[1024 * 1024 + 7] = '\n';
+		for (size_t i = 0; i < 1024 * 1024 + 8 && !wide.gone; i += 8)
+			if (write(wide.other, bytes + i, 8) == 8)
+				(void)sd_event_run(wide.loop, 0);
+		run_until(wide.loop, &wide.gone);
+		assert_int_equal(wide.messages, 1);
+		assert_string_equal(wide.why.text,
+				    "the other side sent a message longer than 1 MiB");
+		if (!whole)
+			ear_done(&wide);
+	}
+}
+
 static void what_the_socket_does_not_take_at_once_goes_out_later(void **state)
 {
 	CLEANUP(ear_done) struct ear ear;
@@ -830,6 +869,7 @@ int main(void)
 		cmocka_unit_test(a_line_without_end_is_cut_off),
 		cmocka_unit_test(one_who_talks_without_end_starves_nobody),
 		cmocka_unit_test(one_who_does_not_read_is_cut_off),
+		cmocka_unit_test(a_peer_trusted_less_may_say_less),
 		cmocka_unit_test(what_the_socket_does_not_take_at_once_goes_out_later),
 		cmocka_unit_test(both_sides_may_ask),
 		cmocka_unit_test(a_refusal_keeps_class_and_words),
