@@ -27,6 +27,7 @@
 #include "wire/peer.h"
 
 #define DOCUMENTS_MAX 10000
+#define RECORD_ROOM 4096u /* what a record holds beside the definition */
 #define TRIES 5
 
 static const char *const change_names[] = {
@@ -132,6 +133,18 @@ static json_t *record_of(const struct node *node, const struct source *source, u
 	return definition_record_json(&record);
 }
 
+/* One that the store does not take must not hold up the others that are written with it. */
+static int check_size(const struct definition *definition, struct error *err)
+{
+	size_t size = json_dumpb(definition->tree, NULL, 0, JSON_COMPACT);
+
+	if (size + RECORD_ROOM <= STORE_VALUE_MAX)
+		return 0;
+	return error_bad_data(err,
+			      "VM '%s': its definition has %zu bytes, at most %u can be stored",
+			      definition->name, size, STORE_VALUE_MAX - RECORD_ROOM);
+}
+
 static void plan_change(struct plan_item *item, const struct node_vm *vm,
 			const struct source *source, json_t *tree)
 {
@@ -163,6 +176,9 @@ int plan_add(struct plan *plan, const struct node *node, const struct source *so
 
 	if (source->path && strlen(source->path) >= sizeof(((struct definition_record *)0)->path))
 		return error_bad_data(err, "the path '%s' is too long", source->path);
+	r = check_size(definition, err);
+	if (r < 0)
+		return r;
 	if (vm && vm_defined(vm)) {
 		r = check_source(vm, source, err);
 		if (r < 0)
@@ -206,6 +222,7 @@ struct writing {
 	struct plan plan;
 	size_t next, n_batch;
 	size_t *batch; /* places in the plan; STORE_OPS_MAX */
+	sd_event_source *later;
 	plan_written_fn done;
 	void *ctx;
 };
@@ -216,6 +233,7 @@ static void writing_done(struct job *job)
 
 	plan_done(&writing->plan);
 	free(writing->batch);
+	sd_event_source_disable_unref(writing->later);
 }
 
 static void write_batch(struct writing *writing);
@@ -265,7 +283,6 @@ static void on_batch(void *ctx, int r, const uint64_t *versions, const struct er
 
 static int on_nothing(sd_event_source *source, void *userdata)
 {
-	sd_event_source_disable_unref(source);
 	finish_writing(userdata, 0, NULL);
 	return 0;
 }
@@ -297,13 +314,12 @@ static void write_batch(struct writing *writing)
 	CLEANUP_FREE struct store_op *ops = xcalloc(STORE_OPS_MAX, sizeof(*ops));
 	CLEANUP_FREE char(*keys)[RECORD_KEY_SIZE] = xcalloc(STORE_OPS_MAX, sizeof(*keys));
 	struct node *node = writing->job.node;
-	sd_event_source *later = NULL;
 	struct error err = { 0 };
 	int r;
 
 	writing->n_batch = fill_batch(writing, ops, keys);
 	if (writing->n_batch == 0) {
-		if (sd_event_add_defer(node->loop, &later, on_nothing, writing) < 0)
+		if (sd_event_add_defer(node->loop, &writing->later, on_nothing, writing) < 0)
 			finish_writing(writing, 0, NULL);
 		return;
 	}

@@ -186,6 +186,7 @@ static void disconnect(struct node_vm *vm)
 	link->peer = peer_close(link->peer);
 	link->sent = (struct wish_sent){ 0 };
 	link->refusal[0] = '\0';
+	link->telling = 0;
 	link->pinging = false;
 	vm->told_now = false;
 }

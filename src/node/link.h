@@ -38,6 +38,7 @@ struct link {
 	char trouble[256]; /* why there is no connection; "" */
 
 	struct wish_sent sent;
+	unsigned telling;  /* wishes that the keeper has not answered yet */
 	char refusal[256]; /* why the keeper does not take that wish; "" */
 };
 

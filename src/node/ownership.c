@@ -132,13 +132,15 @@ static void on_owner_written(void *ctx, int r, const uint64_t *versions, const s
 	job_end(&carry->job);
 }
 
-/* May this keeper ask for that at all? */
+/* May this keeper ask for that at all?  The store is not asked yet: so this is a "no" to this try,
+ * and says nothing of an earlier one that went unanswered. */
 static int check_owner_write(struct node_vm *vm, const struct owner *owner, struct error *err)
 {
 	const char *node = vm->node->config->node;
 
 	if (vm->unreadable[VM_OWNER])
-		return error_set(err, -EUCLEAN, "VM '%s': %s", vm->name, vm->unreadable[VM_OWNER]);
+		return error_set_class(err, ERROR_REFUSED, -EUCLEAN, "VM '%s': %s", vm->name,
+				       vm->unreadable[VM_OWNER]);
 	if (owner->phase != OWNER_OFF && strcmp(owner->node, node) != 0)
 		return error_refuse(err, "the agent of node '%s' writes no owner record for '%s'",
 				    node, owner->node);

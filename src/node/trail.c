@@ -10,8 +10,8 @@
 #include "util/cleanup.h"
 #include "util/mem.h"
 
-#define READ_MAX (2u * 1024 * 1024) /* of a file; whoever is further behind reads the log itself   \
-				     */
+/* Of a file at once; whoever is further behind reads the log itself. */
+#define READ_MAX (2u * 1024 * 1024)
 
 static int trail_open(const char *dir, const char *name, struct stat *ret)
 {

@@ -79,14 +79,17 @@ static bool sent_equal(const struct wish_sent *a, const struct wish_sent *b)
 	       a->owner_version == b->owner_version;
 }
 
-/* A refusal stands until the next wish: it would be given again. */
+/* What counts is the answer to the newest.  A refusal stands until the next wish: it would be given
+ * again. */
 static void on_answer(void *ctx, int r, json_t *value, const struct error *err)
 {
 	struct node_vm *vm = ctx;
 
-	if (r != -EREMOTEIO)
+	if (r == -EREMOTEIO)
+		log_vm(LOG_LEVEL_ERROR, vm->name, "its keeper does not take the wish: %s",
+		       err->text);
+	if (--vm->link.telling > 0 || r != -EREMOTEIO)
 		return;
-	log_vm(LOG_LEVEL_ERROR, vm->name, "its keeper does not take the wish: %s", err->text);
 	(void)snprintf(vm->link.refusal, sizeof(vm->link.refusal), "%s", err->text);
 	vm_touch(vm);
 }
@@ -108,6 +111,7 @@ void wish_tell(struct node_vm *vm)
 		log_vm(LOG_LEVEL_ERROR, vm->name, "cannot tell the wish: %s", err.text);
 		return;
 	}
+	link->telling++;
 	link->sent = now;
 	link->dismissed = false;
 	link->refusal[0] = '\0';

@@ -6,6 +6,7 @@
 
 #include "model/records.h"
 #include "node/control.h"
+#include "node/directory.h"
 #include "node/mode.h"
 #include "node/node.h"
 #include "node/records.h"
@@ -459,6 +460,78 @@ static void an_apply_of_too_many_is_refused_whole(void **state)
 	assert_int_equal(stored(&host), STORE_OPS_MAX + 1);
 }
 
+static void put_file(const struct host *host, const char *name, const char *text)
+{
+	CLEANUP_FREE char *dir = xasprintf("%s/etc/drover/vms", host->raw.dir);
+	CLEANUP_FREE char *path = xasprintf("%s/%s", dir, name);
+
+	assert_return_code(file_make_dirs(AT_FDCWD, dir, 0755, NULL), 0);
+	assert_return_code(file_write(AT_FDCWD, path, text, strlen(text), 0644, NULL), 0);
+}
+
+static bool small_is_defined(struct host *host)
+{
+	const struct node_vm *vm = vm_find(host->node, "small");
+
+	return vm && vm_defined(vm);
+}
+
+static void a_file_that_is_too_large_for_the_store_holds_up_no_other(void **state)
+{
+	CLEANUP_FREE char *filler = xcalloc(1, 700 * 1024);
+	CLEANUP_FREE char *large = NULL;
+	const struct node_vm *vm;
+	HOST host = host_make();
+
+	memset(filler, 'x', 700 * 1024 - 1);
+	large = xasprintf("{name: large, parameters: {online: false}, filler: %s}", filler);
+	put_file(&host, "large.yaml", large);
+	put_file(&host, "small.yaml", "{name: small, parameters: {online: false}}");
+	host_open(&host);
+	directory_open(host.node);
+	run_until(&host, small_is_defined);
+	vm = vm_find(host.node, "large");
+	assert_false(vm_defined(vm));
+	assert_non_null(strstr(vm->file_error, "can be stored"));
+}
+
+/* ---- what keepers write ---- */
+
+static json_t *claim(const char *node)
+{
+	struct owner owner = { .epoch = 1, .phase = OWNER_HELD, .boot = "b", .lease = "keep" };
+
+	(void)snprintf(owner.node, sizeof(owner.node), "%s", node);
+	(void)snprintf(owner.by, sizeof(owner.by), "alpha/1/1");
+	return json_pack("{s:i, s:o, s:n}", "expected", 0, "owner", owner_json(&owner), "hardware");
+}
+
+static bool keeper_connected(struct host *host)
+{
+	return host->keeper.peer && vm_find(host->node, "m1")->told_now;
+}
+
+static void a_claim_that_is_refused_before_the_store_was_asked_says_so(void **state)
+{
+	json_auto_t *args = claim("alpha");
+	REPLY refused = { 0 };
+	char key[RECORD_KEY_SIZE];
+	HOST host = host_make();
+
+	define(&host, "m1", true);
+	put(&host, key_vm(key, "m1", "owner"), json_pack("{s:i, s:s}", "v", 1, "phase", "owned"));
+	keeper_listen(&host, "m1", json_pack("{s:s}", "state", "off"));
+	host_open(&host);
+	keeper_serve(&host);
+	run_until(&host, has_joined);
+	run_until(&host, keeper_connected);
+	(void)peer_call(host.keeper.peer, "owner-write", args, DEADLINE_USEC, on_reply, &refused,
+			NULL);
+	await(&host, &refused);
+	assert_int_equal(refused.r, -EREMOTEIO);
+	assert_int_equal(refused.err.class, ERROR_REFUSED);
+}
+
 /* ---- the session ---- */
 
 /* Whoever says that it has joined has its session's key in the store. */
@@ -520,11 +593,6 @@ static bool heard_last(struct host *host)
 	return heard("last") > 0;
 }
 
-static bool keeper_connected(struct host *host)
-{
-	return host->keeper.peer && vm_find(host->node, "m1")->told_now;
-}
-
 static void a_follower_gets_what_a_keeper_wrote_while_nobody_was_connected(void **state)
 {
 	HOST host = host_make();
@@ -566,6 +634,8 @@ int main(void)
 		cmocka_unit_test(a_command_ends_when_the_keeper_does_not_take_the_wish),
 		cmocka_unit_test(an_apply_of_many_is_all_or_nothing),
 		cmocka_unit_test(an_apply_of_too_many_is_refused_whole),
+		cmocka_unit_test(a_file_that_is_too_large_for_the_store_holds_up_no_other),
+		cmocka_unit_test(a_claim_that_is_refused_before_the_store_was_asked_says_so),
 		cmocka_unit_test(a_join_that_is_answered_after_the_session_was_lost_is_none),
 		cmocka_unit_test(a_follower_gets_what_a_keeper_wrote_while_nobody_was_connected),
 	};
