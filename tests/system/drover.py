@@ -9,6 +9,7 @@ Nothing here pauses for a while and hopes: wait() looks for a fact until its dea
 fact does not come, fails with everything that is known about the host.
 """
 import contextlib
+import ctypes
 import fcntl
 import json
 import os
@@ -140,6 +141,29 @@ class Process:
 				links.append(os.readlink(f'/proc/{self.pid}/fd/{fd}'))
 		return links
 
+	def take_socket(self, chardev):
+		"""A QEMU's end of the connection to one of its chardevs, as a socket of ours: what is done
+		to it happens to QEMU, and while it is open QEMU's peer sees no end."""
+		[listener] = [word[3:] for arg in self.args if arg.startswith(f'socket,id={chardev},')
+			for word in arg.split(',') if word.startswith('fd=')]
+		with open('/proc/net/unix', encoding='utf-8') as file:
+			paths = {f'socket:[{row[6]}]': row[7] for row in map(str.split, file) if len(row) == 8}
+
+		def end_of(fd):
+			with contextlib.suppress(OSError):
+				return os.readlink(f'/proc/{self.pid}/fd/{fd}')
+		path = paths[end_of(listener)]
+		[end] = [fd for fd in os.listdir(f'/proc/{self.pid}/fd')
+			if fd != listener and paths.get(end_of(fd)) == path]
+		return socket.socket(fileno=pidfd_getfd(self.fd, int(end)))
+
+
+def pidfd_getfd(pidfd, fd):
+	taken = ctypes.CDLL(None, use_errno=True).syscall(438, pidfd, fd, 0)
+	if taken < 0:
+		raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+	return taken
+
 
 def processes(which):
 	"""All processes whose argument list `which` likes; zombies have none and are left out."""
@@ -214,20 +238,36 @@ def linux(name, words='', **parameters):
 	return {'name': name, 'parameters': defaults}
 
 
+slots_held = 0
+
+
+def take_slot():
+	for number in range(2):
+		lock = open(f'/tmp/drover-test-linux-{number}.lock', 'w', encoding='utf-8')
+		try:
+			fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+			return lock
+		except BlockingIOError:
+			lock.close()
+	return None
+
+
 @contextlib.contextmanager
 def linux_slot():
-	"""At most two Linux guests boot on one machine at a time, whoever runs tests there."""
-	while True:
-		for number in range(2):
-			lock = open(f'/tmp/drover-test-linux-{number}.lock', 'w', encoding='utf-8')
-			try:
-				fcntl.flock(lock, fcntl.LOCK_EX | (fcntl.LOCK_NB if number == 0 else 0))
-			except BlockingIOError:
-				lock.close()
-				continue
-			with lock:
-				yield
-			return
+	"""At most two test runs have Linux guests on one machine at a time.  Who has a place keeps it:
+	two runs that each wait for a second one would wait for ever."""
+	global slots_held
+	lock = take_slot() if slots_held == 0 else None
+	while slots_held == 0 and not lock:
+		time.sleep(1)
+		lock = take_slot()
+	slots_held += 1
+	try:
+		yield
+	finally:
+		slots_held -= 1
+		if lock:
+			lock.close()
 
 
 class Host:
@@ -453,19 +493,21 @@ class Host:
 		else:
 			path.unlink(missing_ok=True)
 
+	def held_now(self, name):
+		"""The process that is held there, or None."""
+		for line in reversed(self.text(self.run / 'checkpoint.reached').splitlines()):
+			word, _, pid = line.partition(' ')
+			if word != name or not pid.isdigit():
+				continue
+			with contextlib.suppress(ProcessLookupError, OSError):
+				process = Process(int(pid))
+				if str(self.root) in process.args and process.stopped():
+					return process
+		return None
+
 	def held(self, name, deadline=None):
 		"""Waits until a process is held there; returns it."""
-		def there():
-			for line in reversed(self.text(self.run / 'checkpoint.reached').splitlines()):
-				word, _, pid = line.partition(' ')
-				if word != name or not pid.isdigit():
-					continue
-				with contextlib.suppress(ProcessLookupError, OSError):
-					process = Process(int(pid))
-					if str(self.root) in process.args and process.stopped():
-						return process
-			return None
-		return self.wait(there, f"a process comes to '{name}'", deadline)
+		return self.wait(lambda: self.held_now(name), f"a process comes to '{name}'", deadline)
 
 	# ---- the end ----
 

@@ -108,8 +108,9 @@ def test_a_changed_definition_waits_for_power_off(host):
 	assert hardware(host) == record and devices(host) == seen
 	host.keeper('m1').kill()
 	host.wait(lambda: host.keeper('m1'), 'there is a keeper')
-	host.wait(lambda: host.state('m1') == 'running', 'adopted')
-	assert host.vm('m1')['pending'] and host.vm('m1')['memory_mib'] == 64
+	vm = host.wait(lambda: (vm := host.vm('m1'))['state'] == 'running' and vm['pending'] and vm,
+		'the next keeper knows it too')
+	assert vm['memory_mib'] == 64
 	assert 'drover restart m1' in host.cli('explain', 'm1').out
 	host.cli('restart', 'm1')
 	vm = host.vm('m1')

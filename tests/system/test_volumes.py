@@ -2,6 +2,7 @@
 """Volumes, as far as a guest and its host see them."""
 import os
 import stat
+import subprocess
 
 from drover import micro
 
@@ -105,18 +106,19 @@ def test_a_source_that_is_missing_makes_no_volume(host, tmp_path):
 	assert host.state('m1') == 'running'
 
 
-def test_pvc_S8_a_tool_that_fails_is_a_result(new_host, tmp_path):
-	tool = tmp_path / 'qemu-img'
-	tool.write_text('#!/bin/sh\necho "qemu-img: no luck today" >&2\nexit 3\n')
-	tool.chmod(0o755)
-	host = new_host()
-	path = host.environment['PATH']
-	host.environment['PATH'] = f'{tmp_path}:{path}'
-	host.start_agent()
-	definition = micro('m1', volumes=[{'name': 'root', 'size': '8M', 'format': 'qcow2'}])
-	assert 'no luck today' in host.apply(definition, rc=1).err
-	assert volumes(host) == {}
-	tool.unlink()
+def test_pvc_S8_a_tool_that_fails_is_a_result(host, tmp_path):
+	"""qemu-img meets an image whose tables are damaged, and says so."""
+	source = tmp_path / 'image.qcow2'
+	volume = {'name': 'root', 'size': '8M', 'source': str(source), 'format': 'qcow2'}
+	image(tmp_path / 'image.raw', b'data' * 1024)
+	subprocess.run(['qemu-img', 'convert', '-O', 'qcow2', tmp_path / 'image.raw', source], check=True)
+	good = source.read_bytes()
+	table = int.from_bytes(good[40:48], 'big')
+	source.write_bytes(good[:table] + b'\x80\x00\xff\xff\xff\xff\xff\x01' + good[table + 8:])
+	result = host.apply(micro('m1', volumes=[volume]), rc=1)
+	assert 'qemu-img' in result.err and "'root'" in result.err
+	assert volumes(host) == {} and host.qemus() == []
+	source.write_bytes(good)
 	host.cli('ensure', 'm1')
 	assert host.state('m1') == 'running'
 
