@@ -110,7 +110,7 @@ int run_exec(struct cli *cli, struct error *err)
 	if (r == -EINTR)
 		return error_set(err, r, "no longer waiting; the command may go on in the guest");
 	if (r < 0) {
-		fprintf(stderr, "drover: %s\n", err->text);
+		print_error(err);
 		return EXIT_NOT_RUN;
 	}
 	if (json_bool_or(answer, "out-truncated", false) ||

@@ -32,22 +32,6 @@ static int build_args(const char *vm, char name[VM_ARGUMENT_SIZE], json_t **ret_
 	return *ret_args ? 0 : -EINVAL;
 }
 
-/* A guest writes what it likes into its log, also sequences that make a terminal answer or hide
- * things: there they come as visible text.  Into a pipe goes every byte as it is. */
-static void print_bytes_of(const unsigned char *bytes, size_t length)
-{
-	if (!isatty(STDOUT_FILENO)) {
-		(void)fwrite(bytes, 1, length, stdout);
-		return;
-	}
-	for (size_t i = 0; i < length; i++) {
-		if (bytes[i] == 0x1b)
-			fputs("^[", stdout);
-		else if (bytes[i] >= ' ' || bytes[i] == '\n' || bytes[i] == '\t')
-			(void)putchar(bytes[i]);
-	}
-}
-
 int logs_print(const struct cli *cli, const char *vm, const char *which, int64_t lines,
 	       struct error *err)
 {
@@ -78,7 +62,7 @@ int logs_print(const struct cli *cli, const char *vm, const char *which, int64_t
 	 * reads as zeroes. */
 	while (hole < length && bytes[hole] == 0)
 		hole++;
-	print_bytes_of(bytes + hole, length - hole);
+	print_untrusted(stdout, (const char *)bytes + hole, length - hole);
 	return 0;
 }
 

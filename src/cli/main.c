@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/print.h"
 #include "util/error.h"
 
 /* Whoever started us with a closed descriptor must not find our socket under its number. */
@@ -86,7 +87,7 @@ int main(int argc, char **argv)
 	code = run(&cli, argc, argv, &err);
 	if (code < 0) {
 		(void)fflush(stdout);
-		fprintf(stderr, "drover: %s\n", err.text);
+		print_error(&err);
 		code = code == -EINTR ? EXIT_INTERRUPTED : error_exit_code(err.class);
 	}
 	paths_done(&cli.paths);

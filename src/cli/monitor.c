@@ -43,10 +43,13 @@ static int say(const struct cli *cli, const char *vm, const char *line, struct e
 	if (r < 0)
 		return r;
 	text = json_string_or(answer, "text", "");
-	if (cli->options.json)
+	if (cli->options.json) {
 		print_json(answer);
-	else
-		printf("%s%s", text, *text && text[strlen(text) - 1] != '\n' ? "\n" : "");
+	} else {
+		print_untrusted(stdout, text, strlen(text));
+		if (*text && text[strlen(text) - 1] != '\n')
+			printf("\n");
+	}
 	(void)fflush(stdout);
 	return 0;
 }
@@ -77,7 +80,7 @@ static int converse(const struct cli *cli, const char *vm, struct error *err)
 		if (r == -EINTR || r == -ENOENT || r == -ECONNREFUSED || r == -EACCES)
 			return r;
 		if (r < 0)
-			fprintf(stderr, "drover: %s\n", err->text);
+			print_error(err);
 		if (r < 0 && code == 0)
 			code = error_exit_code(err->class);
 	}

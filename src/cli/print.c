@@ -9,6 +9,7 @@
 
 #include "cli/cli.h"
 #include "util/cleanup.h"
+#include "util/error.h"
 #include "util/mem.h"
 #include "util/utf8.h"
 #include "wire/json.h"
@@ -34,6 +35,54 @@ char *print_clean(const char *text)
 			c[0] = c[1] = '?';
 	}
 	return clean;
+}
+
+/* Bytes of a harmless character at `bytes`; else 0, and what it is in `ret_shown`. */
+static size_t printable(const char *bytes, size_t length, char ret_shown[8])
+{
+	size_t size = utf8_length(bytes, length);
+	unsigned char first = (unsigned char)*bytes;
+
+	if (size == 1 && (first < ' ' || first == 0x7f) && first != '\n' && first != '\t')
+		(void)snprintf(ret_shown, 8, "^%c", first ^ 0x40);
+	else if (size == 2 && first == 0xc2 && (unsigned char)bytes[1] < 0xa0)
+		(void)snprintf(ret_shown, 8, "<%02x>", (unsigned char)bytes[1]);
+	else if (size == 0)
+		(void)snprintf(ret_shown, 8, "<%02x>", first);
+	else
+		return size;
+	return 0;
+}
+
+void print_untrusted(FILE *out, const char *bytes, size_t length)
+{
+	if (!isatty(fileno(out))) {
+		(void)fwrite(bytes, 1, length, out);
+		return;
+	}
+	while (length > 0) {
+		char shown[8];
+		size_t size = printable(bytes, length, shown);
+
+		if (size > 0) {
+			(void)fwrite(bytes, 1, size, out);
+		} else {
+			/* A serial line ends with both. */
+			if (length < 2 || bytes[0] != '\r' || bytes[1] != '\n')
+				fputs(shown, out);
+			size = utf8_length(bytes, length);
+			size = size ? size : 1;
+		}
+		bytes += size;
+		length -= size;
+	}
+}
+
+void print_error(const struct error *err)
+{
+	fputs("drover: ", stderr);
+	print_untrusted(stderr, err->text, strlen(err->text));
+	fputs("\n", stderr);
 }
 
 void print_cut(struct text *ret, const char *text, size_t width)

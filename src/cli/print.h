@@ -6,14 +6,22 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 struct cli;
+struct error;
 struct text;
 
 /* Columns that the text takes, counting characters. */
 size_t print_width(const char *text);
 /* A copy with control characters as '?', owned by the caller. */
 char *print_clean(const char *text);
+/* Text of several lines that a guest, QEMU or a log brought.  On a terminal it could make that
+ * answer, or hide things: there, control characters and what is no UTF-8 are shown as "^[" or
+ * "<9b>".  Elsewhere every byte goes out as it is. */
+void print_untrusted(FILE *out, const char *bytes, size_t length);
+/* "drover: what went wrong"; QEMU's and the guest agent's own words may be in it. */
+void print_error(const struct error *err);
 /* At most `width` columns of it, with an ellipsis where it was cut. */
 void print_cut(struct text *ret, const char *text, size_t width);
 

@@ -220,6 +220,23 @@ class Asking(unittest.TestCase):
             run(agent, "console", "web01", "--lines", "3")
             self.assertEqual(agent.asked[-1][1], {"vm": "web01", "which": "serial", "lines": 3})
 
+    def test_words_of_a_guest_are_no_terminal_control(self):
+        hostile = "ä\t\x1b[2J\u009b31m\x7f\r\n".encode() + b"\x9b0m\xc3(\r.\n"
+        visible = "ä\t^[[2J<9b>31m^?\r\n".encode() + b"<9b>0m<c3>(^M.\r\n"
+
+        def refuse(arguments, tell):
+            raise Refusal("failed", "QEMU says \x1b[2J\u009b")
+        with Agent({"logs": {"path": "p", "text": encode(hostile)},
+                    "hmp": {"text": "\x1b]0;x\x07\n"}, "qmp": refuse}) as agent:
+            for words, seen in {("logs", "web01"): visible, ("console", "web01", "--lines", "2"): visible,
+                                ("monitor", "web01", "info"): b"^[]0;x^G\r\n",
+                                ("qmp", "web01", "x"): b"drover: QEMU says ^[[2J<9b>\r\n"}.items():
+                with self.subTest(words=words):
+                    terminal = Terminal(agent, *words)
+                    terminal.end()
+                    self.assertEqual(terminal.seen, seen)
+            self.assertEqual(run(agent, "logs", "web01").stdout, hostile)
+
     def test_events_follow_until_the_reader_has_enough(self):
         event = {"time": "2026-11-20T09:30:00Z", "vm": "web01", "event": "started", "reason": ""}
         def follow(arguments, tell):
