@@ -37,8 +37,8 @@ static int take_hardware(struct keeper *keeper, json_t *value, struct error *err
 	struct hardware *hardware;
 	int r;
 
-	/* Of what runs or starts here the record that we have is newer; a copy that was adopted came
-	 * without one. */
+	/* Of what runs or starts here the record that we have is newer; a copy that was adopted
+	 * came without one. */
 	if ((keeper->hardware && (keeper->copy || keeper->start)) || !json_is_object(value))
 		return 0;
 	r = hardware_parse(value, &hardware, err);

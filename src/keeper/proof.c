@@ -61,8 +61,8 @@ void proof_look(struct keeper *keeper)
 	struct error err = { 0 };
 	int r;
 
-	/* What carries our name is ours, whatever the file says.  A VM without a hardware record was
-	 * never started. */
+	/* What carries our name is ours, whatever the file says.  A VM without a hardware record
+	 * was never started. */
 	r = keeper->hardware ? copy_search(keeper, &err) : 0;
 	if (r == 0)
 		r = ask_file(keeper, &err);
