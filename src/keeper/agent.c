@@ -311,6 +311,17 @@ void agent_port(struct agent *agent, bool open)
 	keeper_look(agent->keeper);
 }
 
+void agent_shutdown(struct agent *agent)
+{
+	json_auto_t *args = json_pack("{s:s}", "mode", "powerdown");
+	struct error err = { 0 };
+
+	if (agent->answering &&
+	    guest_call(agent->guest, "guest-shutdown", args,
+		       agent->keeper->config->timers.guest_agent, NULL, NULL, &err) < 0)
+		log_warning("guest agent: %s", err.text);
+}
+
 void agent_reset(struct agent *agent)
 {
 	struct error err = { 0 };

@@ -15,6 +15,8 @@ struct agent *agent_free(struct agent *agent);
 void agent_port(struct agent *agent, bool open);
 /* Looks whether it answers: it may hang while its port stays open. */
 void agent_ping(struct agent *agent);
+/* Asks the guest to shut down, when its agent answers; nothing is heard back. */
+void agent_shutdown(struct agent *agent);
 /* The copy is gone. */
 void agent_reset(struct agent *agent);
 const char *agent_state(const struct agent *agent); /* "answering", "silent", "absent" */

@@ -26,6 +26,7 @@
 struct ledger {
 	int dir_fd, lock_fd;
 	uint64_t booked_mib;
+	const char *own; /* file of the booking that is being written: it stays until it is */
 	uid_t uid_base;
 	unsigned char *uids_used; /* one byte for each of the configured uids */
 };
@@ -84,6 +85,8 @@ static int count_booking(struct keeper *keeper, struct ledger *ledger, const cha
 				    "memory booking in '%s/bookings' (remove the file when no VM "
 				    "of it runs)",
 				    keeper->config->host_dir);
+	if (strcmp(name, ledger->own) == 0)
+		return 0;
 	if (is_own(keeper, name, booking) || !holder_lives(booking)) {
 		(void)unlinkat(ledger->dir_fd, name, 0);
 		return 0;
@@ -189,7 +192,7 @@ static int available_mib(uint64_t *ret, struct error *err)
 int booking_make(struct keeper *keeper, const char *token, uint64_t memory_mib, uid_t *ret_uid,
 		 struct error *err)
 {
-	CLEANUP(ledger_done) struct ledger ledger = { .dir_fd = -1, .lock_fd = -1 };
+	CLEANUP(ledger_done) struct ledger ledger = { .dir_fd = -1, .lock_fd = -1, .own = "" };
 	struct admission admission = { .need = memory_mib,
 				       .overhead = keeper->config->memory_overhead_mib,
 				       .limit = keeper->config->memory_limit_mib };
@@ -217,10 +220,13 @@ int booking_make(struct keeper *keeper, const char *token, uint64_t memory_mib, 
 
 int booking_move(struct keeper *keeper, struct error *err)
 {
-	CLEANUP(ledger_done) struct ledger ledger = { .dir_fd = -1, .lock_fd = -1 };
+	CLEANUP(ledger_done) struct ledger ledger = { .dir_fd = -1, .lock_fd = -1, .own = "" };
 	const struct copy *copy = keeper->copy;
+	char own[PROCESS_TOKEN_SIZE + 8];
 	int r;
 
+	booking_file(copy->id.token, own, sizeof(own));
+	ledger.own = own;
 	r = ledger_open(keeper, &ledger, err);
 	if (r < 0)
 		return r;
@@ -230,7 +236,7 @@ int booking_move(struct keeper *keeper, struct error *err)
 
 void booking_remove(struct keeper *keeper)
 {
-	CLEANUP(ledger_done) struct ledger ledger = { .dir_fd = -1, .lock_fd = -1 };
+	CLEANUP(ledger_done) struct ledger ledger = { .dir_fd = -1, .lock_fd = -1, .own = "" };
 	struct error err = { 0 };
 
 	if (ledger_open(keeper, &ledger, &err) < 0)

@@ -49,8 +49,9 @@ int copy_save(const struct keeper *keeper, const struct copy *copy, struct error
 {
 	json_auto_t *value = json_build(
 		err,
-		"{s:i, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:b, s:b}",
-		"v", 1, "pid", (json_int_t)copy->id.pid, "start_time",
+		"{s:i, s:s, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:b, "
+		"s:b}",
+		"v", 1, "vm", keeper->name, "pid", (json_int_t)copy->id.pid, "start_time",
 		(json_int_t)copy->id.start_time, "boot_id", copy->id.boot_id, "token",
 		copy->id.token, "epoch", (json_int_t)copy->epoch, "generation",
 		(json_int_t)copy->generation, "restarts", (json_int_t)copy->restarts,
@@ -235,6 +236,9 @@ int copy_adopt(struct keeper *keeper, struct error *err)
 	if (r < 0)
 		return error_set(err, r, "%s", why.text);
 	keeper->remains = true;
+	if (strcmp(json_string_or(value, "vm", ""), keeper->name) != 0)
+		return error_bad_data(err, "copy.json is that of VM '%s'",
+				      json_string_or(value, "vm", "?"));
 	copy = copy_parse(value);
 	/* Launched, but its number was not yet noted when the last keeper died. */
 	if (copy->id.pid == 0 && strcmp(copy->id.boot_id, keeper->boot_id) == 0) {
@@ -243,6 +247,11 @@ int copy_adopt(struct keeper *keeper, struct error *err)
 			return r;
 	}
 	r = adopt(keeper, copy, err);
+	/* A number that is wrong is no proof that the process of that name is gone. */
+	if (r == 0 && strcmp(copy->id.boot_id, keeper->boot_id) == 0)
+		r = find_by_token(keeper, copy->id.token, copy, err);
+	if (r == 1 && !keeper->copy)
+		r = adopt(keeper, copy, err);
 	if (r == 1)
 		(void)TAKE_PTR(copy);
 	if (r == 0 && copy->ran) {
@@ -269,6 +278,7 @@ static void assume(const struct keeper *keeper, struct copy *copy)
 	copy->memory_mib = keeper->hardware->memory_mib;
 	copy->started = clock_wall();
 	copy->ran = true;
+	copy->paused = keeper->want.wish == WISH_PAUSE;
 }
 
 int copy_search(struct keeper *keeper, struct error *err)

@@ -61,7 +61,7 @@ int root_id(const char *lib, char id[33], struct error *err)
 void root_forget_vm(struct keeper *keeper)
 {
 	static const char *const names[] = { "console.sock", "keeper.sock", "state.json",
-					     "keeper.lock" };
+					     "copy.json.damaged", "keeper.lock" };
 	CLEANUP_FREE char *path = xasprintf("%s/vms/%s", keeper->config->paths.run, keeper->name);
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)

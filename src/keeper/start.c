@@ -267,6 +267,7 @@ static void prepare_next_volume(struct keeper *keeper)
 				     .source = volume->source,
 				     .overlay = volume->overlay,
 				     .read_only = volume->read_only,
+				     .uid = start->launch.uid,
 				     .path = volume->path };
 	if (volume_prepare(start->storage, &want, start->launch.epoch, keeper->config->node,
 			   keeper->config->timers.volume, on_volume, keeper, &start->volume_job,

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "keeper/agent.h"
 #include "keeper/copy.h"
 #include "keeper/keeper.h"
 #include "keeper/monitor.h"
@@ -97,8 +98,11 @@ static int on_repeat(sd_event_source *source, uint64_t usec, void *ctx)
 {
 	struct keeper *keeper = ctx;
 
-	if (stop_is_graceful(keeper->stop))
-		press_button(keeper);
+	if (!stop_is_graceful(keeper->stop))
+		return 0;
+	/* Some are deaf to the button (q35 after the guest's own sleep) but have an agent. */
+	agent_shutdown(keeper->agent);
+	press_button(keeper);
 	return 0;
 }
 
