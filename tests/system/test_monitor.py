@@ -132,3 +132,23 @@ def test_the_serial_log_goes_on_without_a_keeper(host):
 	with Ticks(host, 'm1') as ticks:
 		ticks.check()
 	host.start_agent()
+
+
+def test_an_event_without_end_is_written_down_so_often_only(host):
+	host.apply(micro('m1'))
+	for _ in range(45):
+		host.cli('qmp', 'm1', 'system_reset')
+	assert 20 <= host.event_names('m1').count('guest-reset') <= 30
+	assert host.state('m1') == 'running'
+
+
+def test_a_log_that_qemu_makes_huge_holds_up_nobody(host):
+	host.apply(micro('m1', 'hz=200'))
+	log, old = host.vm_log('m1', 'serial.log'), host.vm_log('m1', 'serial.log.1')
+	host.wait(lambda: host.serial('m1'), 'the first words of the guest')
+	os.truncate(log, 200 << 20)
+	host.wait(old.exists, 'a shortened serial log')
+	assert os.stat(old).st_size <= 16 << 20
+	assert host.cli('qmp', 'm1', 'query-status').json()['status'] == 'running'
+	with Ticks(host, 'm1') as ticks:
+		ticks.check(5)
