@@ -3,6 +3,7 @@
  * is done for real, in a directory of its own below /tmp. */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -10,8 +11,11 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/pidfd.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include <cmocka.h>
@@ -545,6 +549,64 @@ static void a_process_is_known_by_start_time_boot_and_token(void **state)
 	assert_return_code(process_signal(pidfd, SIGKILL, &err), 0);
 }
 
+static void *stay(void *arg)
+{
+	(void)pause();
+	return arg;
+}
+
+/* Its main thread has ended, another has not: so looks a QEMU that was killed while the kernel
+ * still writes for it.  Ends with us at the latest. */
+static pid_t start_dying(int *ret_pidfd)
+{
+	uint64_t deadline = clock_now() + PATIENCE;
+	char path[64];
+	pthread_t thread;
+	bool dead = false;
+	pid_t pid = fork();
+
+	assert_return_code(pid, errno);
+	if (pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (pthread_create(&thread, NULL, stay, NULL) == 0)
+			(void)syscall(SYS_exit, 0);
+		_exit(1);
+	}
+	*ret_pidfd = pidfd_open(pid, 0);
+	(void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	while (!dead) {
+		CLEANUP_FREE char *stat = NULL;
+
+		assert_int_equal(process_wait(*ret_pidfd, 10 * USEC_PER_MSEC), 0);
+		assert_return_code(file_read(AT_FDCWD, path, 4096, &stat, NULL, NULL), 0);
+		dead = strstr(stat, ") Z ") != NULL;
+		assert_true(dead || clock_now() < deadline);
+	}
+	return pid;
+}
+
+static void a_dying_process_without_a_command_line_is_still_itself(void **state)
+{
+	struct process_id id = { 0 }, other;
+	struct error err = { 0 };
+	CLEANUP_FD int pidfd = -1;
+	int found = -1;
+	pid_t pid = start_dying(&pidfd);
+
+	assert_return_code(process_identify(pid, "tok.42:1", &id, &err), 0);
+	assert_int_equal(process_open(&id, &found, &err), 1);
+	assert_int_equal(process_wait(found, 0), 0);
+	(void)close(found);
+	other = id;
+	other.start_time++;
+	assert_int_equal(process_open(&other, &found, &err), 0);
+
+	assert_return_code(process_signal(pidfd, SIGKILL, &err), 0);
+	assert_int_equal(process_wait(pidfd, PATIENCE), 1);
+	assert_int_equal(process_open(&id, &found, &err), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
 static void collect(void *ctx, pid_t pid, uid_t uid, const char *argument)
 {
 	if (strstr(argument, "opaque=scan.7.1"))
@@ -602,6 +664,7 @@ int main(void)
 		cmocka_unit_test(signals_are_reset_for_a_child),
 		cmocka_unit_test(a_child_with_an_own_uid_has_no_way_back),
 		cmocka_unit_test(a_process_is_known_by_start_time_boot_and_token),
+		cmocka_unit_test(a_dying_process_without_a_command_line_is_still_itself),
 		cmocka_unit_test(a_lost_process_is_found_by_the_start_of_its_token),
 	};
 
