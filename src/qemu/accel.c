@@ -7,8 +7,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "probe/result.h"
@@ -22,7 +26,6 @@
 
 #define PROGRESS_MAX 4096
 #define KVM_DEVICE "/dev/kvm"
-#define SANDBOX "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
 struct verdict {
 	bool works;
@@ -64,16 +67,44 @@ static char *last_test(int progress_fd)
 	return xstrdup(line);
 }
 
+/* A /dev of its own with KVM for the user that the probe runs as, where the host's node is for root
+ * only; without the host's network. */
+static int private_dev(void *ctx, struct error *err)
+{
+	static const struct {
+		const char *path;
+		unsigned minor;
+	} memory[] = { { "/dev/null", 3 }, { "/dev/zero", 5 }, { "/dev/urandom", 9 } };
+	struct stat kvm;
+	bool has_kvm = stat(KVM_DEVICE, &kvm) == 0;
+
+	if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC) < 0 ||
+	    mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL) < 0 ||
+	    mount("dev", "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755,size=64k") < 0)
+		return error_set(err, -errno, "cannot mount a private /dev: %m");
+	for (size_t i = 0; i < ARRAY_SIZE(memory); i++)
+		if (mknod(memory[i].path, S_IFCHR | 0666, makedev(1, memory[i].minor)) < 0 ||
+		    chmod(memory[i].path, 0666) < 0)
+			return error_set(err, -errno, "cannot make '%s': %m", memory[i].path);
+	if (has_kvm && (mknod(KVM_DEVICE, S_IFCHR | 0600, kvm.st_rdev) < 0 ||
+			chown(KVM_DEVICE, CHILD_UID, CHILD_UID) < 0))
+		return error_set(err, -errno, "cannot make '" KVM_DEVICE "': %m");
+	return 0;
+}
+
 static int run_probe(const struct qemu_build *build, const char *accel, const char *rom,
 		     int progress_fd, struct child *ret_child, struct error *err)
 {
 	CLEANUP(strv_done) struct strv argv = { 0 };
+	CLEANUP_FD int rom_fd = open(rom, O_RDONLY | O_CLOEXEC);
 
+	if (rom_fd < 0)
+		return error_set(err, -errno, "cannot open '%s': %m", rom);
 	strv_add(&argv, build->binary);
 	for (const char *const *word =
 		     (const char *const[]){ "-nodefaults", "-no-user-config", "-display", "none",
 					    "-no-reboot", "-m", "16", "-cpu", "max", "-sandbox",
-					    SANDBOX, "-device",
+					    CHILD_SANDBOX, "-device",
 					    "isa-debug-exit,iobase=0xf4,iosize=4", "-chardev",
 					    "file,id=probe,path=/proc/self/fd/1", "-device",
 					    "isa-debugcon,iobase=0x402,chardev=probe", NULL };
@@ -81,9 +112,11 @@ static int run_probe(const struct qemu_build *build, const char *accel, const ch
 		strv_add(&argv, *word);
 	strv_add(&argv, "-machine");
 	strv_addf(&argv, "q35,accel=%s", accel);
+	/* By descriptor: its directory may be closed to others. */
 	strv_add(&argv, "-bios");
-	strv_add(&argv, rom);
-	return child_start((const char *const *)argv.items, NULL, 0, progress_fd, ret_child, err);
+	strv_add(&argv, "/proc/self/fd/3");
+	return child_start((const char *const *)argv.items, &rom_fd, 1, progress_fd, private_dev,
+			   ret_child, err);
 }
 
 static bool kvm_gave_up(const struct child *child)

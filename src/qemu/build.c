@@ -111,6 +111,8 @@ static int start_asked(const char *binary, const char *data_dir, struct child *r
 				 "-display",
 				 "none",
 				 "-S",
+				 "-sandbox",
+				 CHILD_SANDBOX,
 				 "-chardev",
 				 "socket,id=qmp,fd=3",
 				 "-mon",
@@ -118,12 +120,12 @@ static int start_asked(const char *binary, const char *data_dir, struct child *r
 	int ends[2], r;
 
 	if (data_dir && *data_dir) {
-		argv[12] = "-L";
-		argv[13] = data_dir;
+		argv[14] = "-L";
+		argv[15] = data_dir;
 	}
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
 		return error_set(err, -errno, "cannot make a socket pair: %m");
-	r = child_start(argv, &ends[1], 1, -1, ret_child, err);
+	r = child_start(argv, &ends[1], 1, -1, NULL, ret_child, err);
 	(void)close(ends[1]);
 	if (r < 0) {
 		(void)close(ends[0]);

@@ -7,18 +7,18 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/process.h"
-#include "util/spawn.h"
 
 #define ERRORS_MAX (64u * 1024)
 #define KILL_USEC (2 * USEC_PER_SEC)
 
 int child_start(const char *const *argv, const int *fds, size_t n_fds, int stdout_fd,
-		struct child *ret, struct error *err)
+		spawn_prepare_fn prepare, struct child *ret, struct error *err)
 {
 	struct child child = CHILD_NONE;
 	int ends[2], r;
@@ -28,7 +28,10 @@ int child_start(const char *const *argv, const int *fds, size_t n_fds, int stdou
 		.n_fds = n_fds,
 		.stdin_fd = -1,
 		.stdout_fd = stdout_fd,
+		.uid = geteuid() == 0 ? CHILD_UID : 0,
+		.gid = CHILD_UID,
 		.die_with_parent = true,
+		.prepare = geteuid() == 0 ? prepare : NULL,
 	};
 
 	if (pipe2(ends, O_CLOEXEC) < 0)

@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include "util/mem.h"
+#include "util/spawn.h"
 
 struct error;
 
@@ -20,9 +21,13 @@ struct child {
 		.pidfd = -1, .stderr_fd = -1                                                       \
 	}
 
-/* `fds` arrive as 3, 4, ...; `stdout_fd` may be -1. */
+/* Whom it runs as, when we are root: no QEMU runs as root, not even one without a guest. */
+#define CHILD_UID 65534
+#define CHILD_SANDBOX "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+
+/* `fds` arrive as 3, 4, ...; `stdout_fd` may be -1, `prepare` NULL. */
 int child_start(const char *const *argv, const int *fds, size_t n_fds, int stdout_fd,
-		struct child *ret, struct error *err);
+		spawn_prepare_fn prepare, struct child *ret, struct error *err);
 /* Waits until it ends or says something on stderr (then `errors` has it): 1 ended, 0 said
  * something, -ETIMEDOUT. */
 int child_wait(struct child *child, uint64_t deadline);

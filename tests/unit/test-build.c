@@ -33,7 +33,8 @@ static int make_dir(void **state)
 
 	(void)snprintf(name, sizeof(name), "/tmp/drover-test-build.XXXXXX");
 	*state = mkdtemp(name);
-	return *state ? 0 : -1;
+	/* Programs in it are run by somebody else. */
+	return *state ? chmod(*state, 0711) : -1;
 }
 
 static int remove_dir(void **state)
@@ -163,6 +164,34 @@ static void a_binary_that_cannot_start_is_heard(void **state)
 	assert_non_null(strstr(err.text, "libfoo.so.1 is missing"));
 }
 
+/* Not even one that has no guest. */
+static void no_probe_runs_as_root(void **state)
+{
+	struct qemu_build build = { 0 };
+	CLEANUP_FREE char *path = NULL, *why = NULL;
+	struct qemu_build *asked = NULL;
+	const char *rom = getenv("DROVER_PROBE_ROM");
+	struct error err = { 0 };
+	bool works;
+
+	if (geteuid() != 0 || !rom)
+		skip();
+	assert_true(asprintf(&path, "%s/tell", (char *)*state) > 0);
+	write_program(path,
+		      "#!/bin/sh\n"
+		      "set -- $(id -u) $(id -G) $(grep NoNewPrivs: /proc/self/status) /dev/[!k]*\n"
+		      "echo $* $(head -c 1 /proc/self/fd/3 | wc -c) >&2\nexit 1\n");
+	assert_true(qemu_build_probe(path, NULL, NULL, &asked, &err) < 0);
+	assert_non_null(strstr(err.text, "65534 65534 NoNewPrivs: 1"));
+	build.binary = build.identity = path;
+	assert_return_code(
+		qemu_accel_probe(&build, "tcg", rom, 10 * USEC_PER_SEC, NULL, &works, &why, &err),
+		0);
+	assert_false(works);
+	assert_non_null(
+		strstr(why, "65534 65534 NoNewPrivs: 1 /dev/null /dev/urandom /dev/zero 1"));
+}
+
 static void a_cache_of_another_file_is_not_believed(void **state)
 {
 	CLEANUP_FREE char *path = NULL;
@@ -253,6 +282,7 @@ int main(void)
 		cmocka_unit_test(a_missing_binary_names_the_package),
 		cmocka_unit_test_setup_teardown(a_binary_that_cannot_start_is_heard, make_dir,
 						remove_dir),
+		cmocka_unit_test_setup_teardown(no_probe_runs_as_root, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(a_cache_of_another_file_is_not_believed, make_dir,
 						remove_dir),
 		cmocka_unit_test_setup_teardown(tcg_runs_the_probe_guest_and_the_answer_is_kept,
