@@ -37,7 +37,7 @@ int root_id(const char *lib, char id[33], struct error *err)
 	struct error none = { 0 };
 	int r;
 
-	r = file_make_dirs(AT_FDCWD, lib, 0755, err);
+	r = file_make_dirs(AT_FDCWD, lib, 0700, err);
 	if (r < 0)
 		return r;
 	dir = open(lib, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
@@ -55,7 +55,7 @@ int root_id(const char *lib, char id[33], struct error *err)
 		return r;
 	file_random_id(id);
 	id[ID_LENGTH] = '\0';
-	return file_write(dir, "root-id", id, ID_LENGTH, 0644, err);
+	return file_write(dir, "root-id", id, ID_LENGTH, 0600, err);
 }
 
 void root_forget_vm(struct keeper *keeper)

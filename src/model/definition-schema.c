@@ -52,10 +52,17 @@ void definition_reference(struct text *ret)
 	text_addf(ret, "\n## Volumes\n\nEach entry of `parameters.volumes`:\n\n");
 	key_reference(definition_volume_keys, "", ret);
 	text_addf(ret, "\n`disk: N` alone is one volume `root` of N GiB. `path` excludes `source` "
-		       "and `size`; `overlay` needs\n`source`.\n"
+		       "and `size`; `overlay` needs\n`source`. A `source` that lies on "
+		       "another image is refused, unless it is the source of an overlay and the "
+		       "other\nis in the same directory; `qemu-img convert` makes one image of "
+		       "both. Who may write a definition may read\nand write any file of the "
+		       "host by it: see [SECURITY.md](SECURITY.md).\n"
 		       "\n## Network cards\n\nEach entry of `parameters.nics` (or the short form "
 		       "`{NETWORK: MAC}`):\n\n");
 	key_reference(definition_nic_keys, "", ret);
+	text_addf(ret, "\nA guest with `mode: user` (or network `user`) reaches whatever the host "
+		       "itself listens for on 127.0.0.1,\nas 10.0.2.2: databases, agents, "
+		       "metrics. Give such a card to guests that you trust with that.\n");
 	text_addf(ret,
 		  "\n## Interfaces\n\nThe same by network, as fc.qemu writes it. Each entry of "
 		  "`parameters.interfaces`:\n\n");

@@ -142,7 +142,7 @@ void events_begin(struct node_vm *vm)
 
 static void append(const struct events *events, const char *line)
 {
-	CLEANUP_FD int fd = open(events->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+	CLEANUP_FD int fd = open(events->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	struct stat st;
 
 	if (fd < 0)

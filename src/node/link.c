@@ -425,7 +425,7 @@ static int find_or_start(struct node_vm *vm, struct error *err)
 	struct link *link = &vm->link;
 	int r;
 
-	r = file_make_dirs(AT_FDCWD, dir, 0711, err);
+	r = file_make_dirs(AT_FDCWD, dir, 0700, err);
 	if (r < 0)
 		return r;
 	stop_arrival(link);

@@ -184,7 +184,7 @@ int node_open_store(struct node *node, struct error *err)
 	CLEANUP_FREE char *volumes = xasprintf("%s/volumes", config->paths.lib);
 	int r;
 
-	r = file_make_dirs(AT_FDCWD, config->paths.lib, 0755, err);
+	r = file_make_dirs(AT_FDCWD, config->paths.lib, 0700, err);
 	if (r < 0)
 		return r;
 	r = store_open(config->store, config->paths.lib, node->loop, &node->store, err);

@@ -30,6 +30,9 @@ struct refusal {
 	" would change what the VM is connected to behind Drover's back; change the definition "   \
 	"and use 'drover apply'"
 #define SNAPSHOT " would save or load a state of the VM that Drover knows nothing of"
+#define MEMORY                                                                                     \
+	" of the host as QEMU's own user, who is to see and to write none; look at memory with "   \
+	"'drover monitor VM x/64xb ADDRESS'"
 #define THROTTLE " would slow the vcpus down, which is the business of a migration"
 #define ACTION                                                                                     \
 	" would change how QEMU ends, by which the keeper tells why; see `on_panic` of the "       \
@@ -43,8 +46,10 @@ static const struct refusal qmp_refusals[] = {
 		  "'drover kill VM'" },
 	{ "system_powerdown", "'system_powerdown' would look like a guest that powers itself off; "
 			      "use 'drover stop VM'" },
-	{ "dump-guest-memory", "'dump-guest-memory' would stop the vcpus while it writes; use "
-			       "'drover pause VM' and 'memsave'" },
+	{ "dump-guest-memory", "'dump-guest-memory' would stop the vcpus while it writes, to a "
+			       "file" MEMORY },
+	{ "memsave", "'memsave' would write to a file" MEMORY },
+	{ "pmemsave", "'pmemsave' would write to a file" MEMORY },
 	{ "x-exit-preconfig", "'x-exit-preconfig'" RECORD },
 	{ "migrate*", "'migrate*'" MOVE },
 	{ "client_migrate_info", "'client_migrate_info'" MOVE },

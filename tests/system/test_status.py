@@ -367,3 +367,12 @@ def test_a_log_that_cannot_be_written_stops_nothing(host):
 	host.apply(micro('m1'))
 	host.cli('restart', 'm1')
 	assert host.state('m1') == 'running'
+
+
+def test_what_is_kept_is_for_root_only(host):
+	host.apply(micro('m1'))
+	for path in (host.root / 'lib/drover', host.run / 'vms/m1', host.log / 'events.jsonl',
+			host.log / 'vms/m1'):
+		assert path.stat().st_mode & 0o077 == 0, path
+	for path in (host.root / 'lib/drover').rglob('root-id'):
+		assert path.stat().st_mode & 0o077 == 0

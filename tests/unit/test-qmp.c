@@ -446,6 +446,9 @@ static void what_an_operator_may_not_say_names_what_to_use_instead(void **state)
 		"yank",
 		"transaction",
 		"blockdev-set-active",
+		"memsave",
+		"pmemsave",
+		"dump-guest-memory",
 	};
 	static const char *const allowed[] = {
 		"query-status", "balloon",    "system_reset", "human-monitor-command",
