@@ -212,12 +212,12 @@ static bool guest_lives(enum situation situation)
 	return situation > SITUATION_PRELAUNCH && situation != SITUATION_POWERED_OFF;
 }
 
-/* A start is over when vcpus run, be its last step answered or not; a QEMU that never spoke is no
- * guest yet. */
+/* Once vcpus were let run there is a guest, be the last step answered or not. */
 static bool start_may_be_given_up(const struct facts *facts)
 {
-	return !guest_lives(facts->situation) ||
-	       (facts->situation == SITUATION_MUTE && !facts->ran);
+	bool heard = guest_lives(facts->situation) && facts->situation != SITUATION_MUTE;
+
+	return !facts->ran && !heard;
 }
 
 /* A stop on behalf of a restart is wanted as long as the VM is to run. */

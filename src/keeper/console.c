@@ -149,6 +149,14 @@ static int on_rotate(sd_event_source *source, uint64_t usec, void *ctx)
 	return 0;
 }
 
+void console_next(struct console *console)
+{
+	struct error err = { 0 };
+
+	if (console->n_clients && attach_serial(console, &err) < 0)
+		log_warning("console: %s", err.text);
+}
+
 int console_open(struct keeper *keeper, struct console **ret_console, struct error *err)
 {
 	struct console *console = xcalloc(1, sizeof(*console));

@@ -10,3 +10,5 @@ struct keeper;
 
 int console_open(struct keeper *keeper, struct console **ret_console, struct error *err);
 struct console *console_close(struct console *console);
+/* The next QEMU runs: who is attached goes on with it. */
+void console_next(struct console *console);

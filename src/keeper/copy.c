@@ -222,6 +222,23 @@ static int adopt(struct keeper *keeper, struct copy *copy, struct error *err)
 	return 1;
 }
 
+/* The number in the file is wrong, or its process says another name: is the one of that name there?
+ * `told` is what the number told, and stands when there is none. */
+static int adopt_by_name(struct keeper *keeper, struct copy *copy, int told, struct error *err)
+{
+	struct error why = { 0 };
+	struct copy named = *copy;
+	int r;
+
+	r = find_by_token(keeper, copy->id.token, &named, &why);
+	if (r < 0)
+		return error_set(err, r, "%s", why.text);
+	if (r == 0)
+		return told;
+	*copy = named;
+	return adopt(keeper, copy, err);
+}
+
 int copy_adopt(struct keeper *keeper, struct error *err)
 {
 	json_auto_t *value = NULL;
@@ -247,11 +264,8 @@ int copy_adopt(struct keeper *keeper, struct error *err)
 			return r;
 	}
 	r = adopt(keeper, copy, err);
-	/* A number that is wrong is no proof that the process of that name is gone. */
-	if (r == 0 && strcmp(copy->id.boot_id, keeper->boot_id) == 0)
-		r = find_by_token(keeper, copy->id.token, copy, err);
-	if (r == 1 && !keeper->copy)
-		r = adopt(keeper, copy, err);
+	if ((r == 0 || r == -EBADE) && strcmp(copy->id.boot_id, keeper->boot_id) == 0)
+		r = adopt_by_name(keeper, copy, r, err);
 	if (r == 1)
 		(void)TAKE_PTR(copy);
 	if (r == 0 && copy->ran) {

@@ -85,6 +85,7 @@ static void give_up_start(struct keeper *keeper)
 	report_event(keeper, "start-given-up", NULL, "the wish changed");
 	keeper->start = start_cancel(keeper->start);
 	keeper->remains = true;
+	keeper_look(keeper); /* what follows from that is decided in the next turn */
 	if (!keeper->copy)
 		return;
 	copy_note(keeper, &keeper->copy->end_ordered);
@@ -189,9 +190,6 @@ static bool decide(struct keeper *keeper)
 		return facts.busy == BUSY_NOTHING;
 	log_decision(keeper, &facts, &decision);
 	begin(keeper, &facts, &decision);
-	/* Done or failed at once: what follows from that is decided in the next turn. */
-	if (keeper_busy(keeper) == BUSY_NOTHING)
-		keeper_look(keeper);
 	return false;
 }
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "keeper/booking.h"
+#include "keeper/console.h"
 #include "keeper/copy.h"
 #include "keeper/keeper.h"
 #include "keeper/launch.h"
@@ -72,7 +73,6 @@ static void begin_step(struct keeper *keeper)
 	struct start *start = keeper->start;
 
 	log_debug("start: %s", steps[start->step].what);
-	keeper_look_in(keeper, STEP_SHOWN); /* a step that takes long is told */
 	checkpoint(steps[start->step].checkpoint);
 	steps[start->step].begin(keeper);
 }
@@ -88,6 +88,7 @@ static void step_done(struct keeper *keeper)
 	checkpoint("keeper.start.done");
 	keeper->start = start_cancel(start);
 	keeper->failure[0] = '\0';
+	console_next(keeper->console);
 	report_event(keeper, "started", NULL, "QEMU runs as pid %d", (int)keeper->copy->id.pid);
 	pending_look(keeper); /* the wish may have changed while it was started */
 	keeper_look(keeper);
@@ -138,6 +139,7 @@ void start_begin(struct keeper *keeper)
 	struct error err = { 0 };
 
 	keeper->start = xcalloc(1, sizeof(*keeper->start));
+	keeper_look_in(keeper, STEP_SHOWN); /* a step that takes long is told */
 	if (launch_init(&keeper->start->launch, keeper, &err) < 0)
 		step_failed(keeper, &err);
 	else
@@ -317,10 +319,16 @@ static void meet_monitor(struct keeper *keeper)
 	monitor_open(keeper);
 }
 
+/* For the first time, or again after the connection broke in the middle of the comparison. */
 void start_monitor_ready(struct keeper *keeper)
 {
-	if (steps[keeper->start->step].begin == meet_monitor)
-		step_done(keeper);
+	struct start *start = keeper->start;
+
+	if (keeper->copy->ran)
+		return;
+	while (steps[start->step].begin != meet_monitor)
+		start->step--;
+	step_done(keeper);
 }
 
 /* A QEMU that hangs before its guest has begun may go; one whose vcpus were let run may not. */
@@ -328,6 +336,7 @@ void start_look(struct keeper *keeper)
 {
 	struct error err = { 0 };
 
+	keeper_look_in(keeper, STEP_SHOWN);
 	if (!keeper->copy || keeper->copy->ran || !monitor_mute(keeper->monitor))
 		return;
 	error_set(&err, -ETIMEDOUT, "QEMU (pid %d) does not answer at its monitor",
@@ -345,16 +354,21 @@ void start_copy_ended(struct keeper *keeper)
 	step_failed(keeper, &err);
 }
 
+/* The connection is gone: QEMU is about to end, and then its last words say why; or it comes back.
+ */
+static bool is_broken(int r)
+{
+	return r == -ECONNRESET || r == -EPIPE || r == -EAGAIN;
+}
+
 static void on_verified(void *ctx, int r, const struct error *err)
 {
 	struct keeper *keeper = ctx;
 
 	keeper->start->check = NULL;
-	if (r == -ECONNRESET)
-		return; /* QEMU is about to end, and its last words say why */
-	if (r < 0)
+	if (r < 0 && !is_broken(r))
 		step_failed(keeper, err);
-	else
+	else if (r == 0)
 		step_done(keeper);
 }
 
@@ -362,10 +376,11 @@ static void verify_hardware(struct keeper *keeper)
 {
 	struct start *start = keeper->start;
 	struct error err = { 0 };
+	int r;
 
-	if (hardware_verify(monitor_qmp(keeper->monitor), keeper->hardware,
-			    keeper->config->timers.qmp, on_verified, keeper, &start->check,
-			    &err) < 0)
+	r = hardware_verify(monitor_qmp(keeper->monitor), keeper->hardware,
+			    keeper->config->timers.qmp, on_verified, keeper, &start->check, &err);
+	if (r < 0 && !is_broken(r))
 		step_failed(keeper, &err);
 }
 

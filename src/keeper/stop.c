@@ -189,6 +189,7 @@ void stop_give_up(struct keeper *keeper)
 	keeper->copy->end_ordered = false;
 	(void)copy_save(keeper, keeper->copy, NULL);
 	keeper->stop = stop_cancel(keeper->stop);
+	keeper_look(keeper);
 }
 
 struct stop *stop_cancel(struct stop *stop)
