@@ -2,9 +2,9 @@
 """An agent for one keeper, played by a test: docs/PROTOCOL.md, "agent and keeper".
 
 It says what is wanted and answers as an agent with a store would, until the test puts an answer of
-its own into `answers`: none (hold), late (let_go), a refusal (refuse).  So a test shows a keeper what
-a real agent shows it once in a thousand days.  Nothing runs beside the test: what the keeper says is
-read while the test waits.
+its own into `answers`: none (hold), late (let_go), a refusal (refuse).  So a test shows a keeper
+what a real agent shows it once in a thousand days.  Nothing runs beside the test: what the keeper
+says is read while the test waits.
 """
 import json
 import select
