@@ -27,7 +27,7 @@ OF_AGENT = ['agent', 'keeper', 'agent+keeper']
 # (operation, step, who dies there)
 STEPS = [
 	*[('start', f'keeper.start.{step}', BEFORE_QEMU)
-		for step in ('plan', 'own', 'book', 'volumes', 'taps', 'launch', 'named')],
+		for step in ('probe', 'plan', 'own', 'book', 'volumes', 'taps', 'launch', 'named')],
 	*[('start', f'keeper.start.{step}', WITH_QEMU)
 		for step in ('spawned', 'launched', 'meet', 'verify', 'run', 'done')],
 	('start', 'keeper.link.wish', BEFORE_QEMU),
@@ -249,3 +249,47 @@ def check_wish(scene, operation, who, answer):
 	vm = scene.reached(operation, answer.rc == 0)
 	assert answer.rc in (0, 1, 75), answer
 	return vm
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_checkpoints(), reason='this build has no checkpoints')
+@pytest.mark.parametrize('step,order', [
+	('agent.definition-written', ['apply', '--no-wait']), ('agent.remove', ['rm', 'spare']),
+	('agent.removed', ['rm', 'spare']), ('agent.mode-written', ['shutdown-all', '--yes']),
+	('agent.mode-written', ['node', 'ready'])], ids=lambda value: '-'.join(value)
+	if isinstance(value, list) else value)
+def test_an_agent_killed_while_it_writes_has_written_all_or_nothing(new_host, step, order):
+	"""I10: what was written before the kill is there, and the same command can be given again."""
+	host = new_host().start_agent()
+	text = drover.json.dumps(drover.micro('spare', memory=32))
+	path = host.root / 'spare.yaml'
+	path.write_text(text, encoding='utf-8')
+	args = [*order, str(path)] if order[0] == 'apply' else order
+	if order[0] != 'apply':
+		host.cli('apply', str(path))
+	if order[0] == 'rm':
+		host.cli('kill', 'spare')
+	if order[0] == 'node':
+		host.cli('shutdown-all', '--yes')
+	host.hold_at(step)
+	given = host.background(*args)
+	host.held(step)
+	host.hold_at()
+	host.kill_agent()
+	answer = host.ended(given)
+	assert answer.rc in (1, 75), answer
+	host.start_agent()
+	again = host.drover(*args)
+	there = 'spare' in host.vms()
+	if order[0] == 'apply':
+		assert again.rc == 0 and 'unchanged' in again.out and there
+		host.wait_state('spare', 'running')
+	elif order[0] == 'rm':
+		assert again.rc == (0 if step == 'agent.remove' else 69) and not there
+		assert (host.lib / 'volumes').exists()
+	else:
+		assert again.rc == 0
+		if order[0] == 'shutdown-all':
+			host.wait_state('spare', 'off')
+			host.cli('node', 'ready')
+		host.wait_state('spare', 'running')
