@@ -60,7 +60,7 @@ STEPS = [
 	('restart', 'keeper.cleanup.last', BEFORE_QEMU),
 	('restart', 'keeper.start.named', BEFORE_QEMU),
 ]
-CASES = [(operation, step, who) for operation, step, whos in STEPS for who in whos]
+CASES = [(operation, step, who) for operation, step, parties in STEPS for who in parties]
 
 
 class Scene:
