@@ -26,7 +26,6 @@
 
 #define PROBE_TIMEOUT (60 * USEC_PER_SEC)
 #define TEMPLATE_MAX (256 * 1024)
-#define QEMU_LOG_MAX (1024 * 1024)
 #define LAST_WORDS_MAX 700
 
 int launch_init(struct launch *launch, struct keeper *keeper, struct error *err)
@@ -158,9 +157,10 @@ int launch_probe(const struct config *config, struct error *err)
 	int r;
 
 	r = qemu_build_probe(config->qemu_binary, config->qemu_data, cache, &build, err);
+	/* Whether its answer is needed, and what a missing one means, is the caller's matter. */
 	if (r == 0)
-		r = qemu_accel_probe(build, "kvm", config->probe_rom, config->timers.probe, cache,
-				     &works, &why, err);
+		(void)qemu_accel_probe(build, "kvm", config->probe_rom, config->timers.probe, cache,
+				       &works, &why, NULL);
 	qemu_build_free(build);
 	return r;
 }
@@ -270,7 +270,6 @@ static int ends_open(struct keeper *keeper, struct ends *ends, struct error *err
 {
 	static const char *const names[] = { "qmp.sock", "agent.sock", "serial.sock" };
 	int *const fds[] = { &ends->monitor, &ends->agent, &ends->serial };
-	struct stat st;
 	int r;
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
@@ -279,8 +278,6 @@ static int ends_open(struct keeper *keeper, struct ends *ends, struct error *err
 			return r;
 		*fds[i] = r;
 	}
-	if (fstatat(keeper->log_fd, "qemu.log", &st, 0) == 0 && st.st_size > QEMU_LOG_MAX)
-		(void)renameat(keeper->log_fd, "qemu.log", keeper->log_fd, "qemu.log.1");
 	r = open_log(keeper, "serial.log", &ends->serial_log, err);
 	if (r == 0)
 		r = open_log(keeper, "qemu.log", &ends->qemu_log, err);
@@ -475,9 +472,12 @@ void launch_last_words(const struct launch *launch, struct error *err)
 	char words[LAST_WORDS_MAX + 1];
 	CLEANUP_FD int fd = openat(launch->keeper->log_fd, "qemu.log", O_RDONLY | O_CLOEXEC);
 	ssize_t length = -1;
+	struct stat st;
 
-	if (fd >= 0)
-		length = pread(fd, words, LAST_WORDS_MAX, launch->log_offset);
+	/* Shortened meanwhile: then what is there is newer than the offset. */
+	if (fd >= 0 && fstat(fd, &st) == 0)
+		length = pread(fd, words, LAST_WORDS_MAX,
+			       launch->log_offset < st.st_size ? launch->log_offset : 0);
 	while (length > 0 && (words[length - 1] == '\n' || words[length - 1] == ' '))
 		length--;
 	if (length <= 0) {
