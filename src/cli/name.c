@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `drover ensure /etc/drover/vms/web01.yaml` means web01 (fc-K15).  Only here: behind the command
- * line a name is a name, and one with dots ("db.example") is a good one. */
+/* `drover ensure /etc/drover/vms/web01.yaml` means web01 (fc-K15).  Only here, and only of a path:
+ * a name is a name, with all its dots, and "web01.yaml" is another VM than "web01" (fc-W24). */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,7 +16,7 @@ int vm_argument(const char *argument, char buffer[VM_ARGUMENT_SIZE], struct erro
 	const char *name = slash ? slash + 1 : argument;
 	size_t length = strlen(name);
 
-	for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
+	for (size_t i = 0; slash && i < ARRAY_SIZE(suffixes); i++) {
 		size_t suffix = strlen(suffixes[i]);
 
 		if (length > suffix && strcmp(name + length - suffix, suffixes[i]) == 0) {

@@ -160,8 +160,12 @@ static void on_conflict(struct keeper *keeper, json_t *answer)
 		return;
 	}
 	own->permitted = false;
-	error_try_again(&err, "the owner record was changed by '%s' (epoch %" PRIu64 ")",
-			own->record.by, own->record.epoch);
+	if (!own->exists)
+		error_try_again(&err,
+				"the owner record is gone: somebody removed it from the store");
+	else
+		error_try_again(&err, "the owner record was changed by '%s' (epoch %" PRIu64 ")",
+				own->record.by, own->record.epoch);
 	finish(keeper, -ESTALE, &err);
 }
 

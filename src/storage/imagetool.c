@@ -7,10 +7,10 @@
  * shared memory, no /proc, /sys, /dev or /run, and a user of its own.
  *
  * qemu-img takes names only and no descriptors (7.2 has no -add-fd there), images are 0600 of root,
- * and reopening /proc/self/fd/N asks for the mode again.  Changing owners back and forth would leave a
- * volume with a stranger's after a crash, and a user namespace with idmapped mounts does not exist
- * for all file systems.  Hence one capability stays: CAP_DAC_OVERRIDE, which in this root opens
- * nothing but those images.  (It does not include open_by_handle_at(), the way out of a mount
+ * and reopening /proc/self/fd/N asks for the mode again.  Changing owners back and forth would
+ * leave a volume with a stranger's after a crash, and a user namespace with idmapped mounts does
+ * not exist for all file systems.  Hence one capability stays: CAP_DAC_OVERRIDE, which in this root
+ * opens nothing but those images.  (It does not include open_by_handle_at(), the way out of a mount
  * namespace; that needs CAP_DAC_READ_SEARCH.)  On NFS the server looks at the user instead: there
  * the source has to be readable by all. */
 #include <errno.h>

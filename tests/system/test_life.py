@@ -169,7 +169,7 @@ def test_pvc_S50_the_last_of_many_orders_wins(host):
 	host.qemu('m1')
 
 
-def test_fc_T5_and_fc_K16_no_host_means_hands_off(host):
+def test_fc_K16_no_host_means_hands_off(host):
 	"""online without a host: a running guest runs on, one that is off stays off."""
 	host.apply(micro('m1'))
 	pid = host.vm('m1')['pid']

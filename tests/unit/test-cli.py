@@ -147,9 +147,9 @@ class Codes(unittest.TestCase):
 class Asking(unittest.TestCase):
     def test_a_path_means_the_vm_and_dots_are_kept(self):
         with Agent({"ensure": VM}) as agent:
-            for word, name in {"/etc/qemu/vm/x.cfg": "x", "x.yaml": "x", "d/x.yml": "x",
+            for word, name in {"/etc/qemu/vm/x.cfg": "x", "x.yaml": "x.yaml", "./x.yaml": "x", "d/x.yml": "x",
                                "./db.example": "db.example", "db.example": "db.example",
-                               "a.yaml.yaml": "a.yaml"}.items():
+                               "d/a.yaml.yaml": "a.yaml"}.items():
                 run(agent, "ensure", word)
                 self.assertEqual(agent.asked[-1][1]["vm"], name)
 
