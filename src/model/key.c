@@ -27,9 +27,15 @@ const struct key *key_find(const struct key *keys, const char *name)
 	return NULL;
 }
 
+/* NULL for keys that are only checked: their readers keep what they need themselves. */
+static void *field_of(const struct key *key, void *target)
+{
+	return target ? (char *)target + key->offset : NULL;
+}
+
 static void store_text(const struct key *key, void *target, const char *text)
 {
-	void *at = target ? (char *)target + key->offset : NULL;
+	void *at = field_of(key, target);
 
 	if (key->store == STORE_TEXT) {
 		*(const char **)at = text;
@@ -41,7 +47,7 @@ static void store_text(const struct key *key, void *target, const char *text)
 
 static void store_number(const struct key *key, void *target, int64_t number)
 {
-	void *at = (char *)target + key->offset;
+	void *at = field_of(key, target);
 
 	switch (key->store) {
 	case STORE_U64:

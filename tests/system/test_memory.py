@@ -59,7 +59,9 @@ def test_two_agents_of_one_machine_share_the_room(new_host, tmp_path):
 	two = new_host('two', **shared).start_agent()
 	one.apply(micro('m1'))
 	two.apply(micro('m1'), rc=1)
-	assert 'insufficient bookable memory' in two.vm('m1')['reason']
+	# It is tried again and again: between two tries the reason is there.
+	two.wait(lambda: 'insufficient bookable memory' in (two.vm('m1')['reason'] or ''),
+		 'the second one says why')
 	one.cli('stop', 'm1')
 	two.cli('ensure', 'm1')
 	assert two.state('m1') == 'running'
