@@ -3,6 +3,7 @@
  * wrote, asks one question, prints the answer and exits with a code that scripts can rely on. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,9 +69,12 @@ static int run(struct cli *cli, int argc, char **argv, struct error *err)
 /* A reader that has gone away (`drover ls | head -1`) has what it wanted; a full disk has not. */
 static int flush_output(int code)
 {
+	struct pollfd output = { .fd = STDOUT_FILENO };
+
 	if (fflush(stdout) == 0 && !ferror(stdout))
 		return code;
-	if (errno == EPIPE)
+	/* Not by errno: the write that failed may be long ago. */
+	if (poll(&output, 1, 0) == 1 && (output.revents & POLLERR))
 		return code;
 	fprintf(stderr, "drover: cannot write the output: %s\n", strerror(errno));
 	return code == 0 ? error_exit_code(ERROR_FAILED) : code;
