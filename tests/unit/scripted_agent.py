@@ -30,12 +30,17 @@ class Agent:
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(self.root + "/run/drover/control.sock")
         self.listener.listen()
-        threading.Thread(target=self.serve, daemon=True).start()
+        self.server = threading.Thread(target=self.serve, daemon=True)
+        self.server.start()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
+        # The thread first: were it about to accept while the number is closed, it would accept for
+        # the next agent, whose listener gets that number.
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.server.join()
         self.listener.close()
         self.directory.cleanup()
 
