@@ -13,7 +13,7 @@
 #include "util/error.h"
 #include "util/mem.h"
 
-enum call_kind { CALL_GET, CALL_LIST, CALL_WRITE };
+enum call_kind { CALL_GET, CALL_LIST, CALL_WRITE, CALL_RENEW };
 
 struct call {
 	struct call *next;
@@ -22,6 +22,7 @@ struct call {
 	store_get_fn get;
 	store_list_fn list;
 	store_write_fn write;
+	store_renew_fn renew;
 	void *ctx;
 
 	bool known; /* the result is here */
@@ -117,8 +118,10 @@ static int deliver_due(sd_event_source *source, void *userdata)
 	else if (call->kind == CALL_LIST)
 		call->list(call->ctx, call->r, done ? call->entries : NULL, done ? call->count : 0,
 			   &call->err);
-	else
+	else if (call->kind == CALL_WRITE)
 		call->write(call->ctx, call->r, done ? call->versions : NULL, &call->err);
+	else
+		call->renew(call->ctx, call->r, &call->err);
 	call_free(call);
 	return 0;
 }
@@ -424,6 +427,39 @@ static const char *fault_session_id(const struct store *store)
 	return store_session_id(fault_of(store)->inner);
 }
 
+static int fault_session_timing(const struct store *store, struct store_timing *ret_timing)
+{
+	return store_session_timing(fault_of(store)->inner, ret_timing);
+}
+
+static void inner_renewed(void *ctx, int r, const struct error *err)
+{
+	call_known(ctx, r, err);
+}
+
+static int fault_session_renew(struct store *store, store_renew_fn reply, void *ctx,
+			       struct error *err)
+{
+	struct fault_store *fault = fault_of(store);
+	enum fault_kind kind = fault_next(fault, FAULT_RENEWALS);
+	struct call *call = call_new(fault, CALL_RENEW, ctx);
+	int r = 0;
+
+	call->renew = reply;
+	if (kind_sends(kind))
+		r = store_session_renew(fault->inner, inner_renewed, call, err);
+	if (r < 0)
+		call_free(call);
+	else
+		call_add(call, kind);
+	return r;
+}
+
+static struct store_limits fault_limits(const struct store *store)
+{
+	return store_limits(fault_of(store)->inner);
+}
+
 static void fault_close(struct store *store)
 {
 	struct fault_store *fault = fault_of(store);
@@ -544,4 +580,7 @@ const struct store_ops store_fault = {
 	.session_open = fault_session_open,
 	.session_close = fault_session_close,
 	.session_id = fault_session_id,
+	.session_timing = fault_session_timing,
+	.session_renew = fault_session_renew,
+	.limits = fault_limits,
 };

@@ -19,7 +19,7 @@ enum fault_kind {
 };
 
 /* What counts as a call. */
-enum fault_calls { FAULT_READS = 1, FAULT_WRITES = 2, FAULT_CALLS = 3 };
+enum fault_calls { FAULT_READS = 1, FAULT_WRITES = 2, FAULT_CALLS = 3, FAULT_RENEWALS = 4 };
 
 /* The next `count` calls of these sorts, beginning after `skip` of them, get this fault.  `code` is
  * for FAULT_FAIL.  A new order replaces the former one. */

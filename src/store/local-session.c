@@ -266,6 +266,58 @@ const char *local_session_id(const struct store *store)
 	return local->session.phase == SESSION_CONNECTED ? local->session.id : NULL;
 }
 
+/* The lock holds it for as long as we live; when we die, the others count from the moment at which
+ * the kernel frees it, and look again a tenth of a second later at the latest. */
+#define SCAN_SLACK_USEC (100 * USEC_PER_MSEC)
+
+int local_session_timing(const struct store *store, struct store_timing *ret_timing)
+{
+	const struct local *local = container_of(store, const struct local, store);
+
+	if (local->session.phase != SESSION_CONNECTED)
+		return -ENOTCONN;
+	*ret_timing = (struct store_timing){
+		.earliest_usec = local->session.timeout_usec,
+		.latest_usec = local->session.timeout_usec + SCAN_SLACK_USEC,
+	};
+	return 0;
+}
+
+struct renew_request {
+	struct local_request request;
+	store_renew_fn reply;
+	void *ctx;
+};
+
+static int renew_run(struct local *local, struct local_request *request, struct error *err)
+{
+	return local_session_check(local, err);
+}
+
+static void renew_answer(struct local_request *request, int r, const struct error *err)
+{
+	struct renew_request *renew = container_of(request, struct renew_request, request);
+
+	renew->reply(renew->ctx, r, err);
+}
+
+static void renew_free(struct local_request *request)
+{
+	free(container_of(request, struct renew_request, request));
+}
+
+int local_session_renew(struct store *store, store_renew_fn reply, void *ctx, struct error *err)
+{
+	struct renew_request *renew = xcalloc(1, sizeof(*renew));
+
+	renew->request.run = renew_run;
+	renew->request.answer = renew_answer;
+	renew->request.free = renew_free;
+	renew->reply = reply;
+	renew->ctx = ctx;
+	return local_queue(container_of(store, struct local, store), &renew->request, err);
+}
+
 int local_session_check(struct local *local, struct error *err)
 {
 	if (local->session.phase != SESSION_CONNECTED)

@@ -174,6 +174,11 @@ static int local_open(const char *address, const char *base_dir, sd_event *loop,
 	return 0;
 }
 
+static struct store_limits local_limits(const struct store *store)
+{
+	return (struct store_limits){ .ops = STORE_OPS_MAX, .bytes = SIZE_MAX };
+}
+
 const struct store_ops store_local = {
 	.scheme = "local",
 	.open = local_open,
@@ -186,4 +191,7 @@ const struct store_ops store_local = {
 	.session_open = local_session_open,
 	.session_close = local_session_close,
 	.session_id = local_session_id,
+	.session_timing = local_session_timing,
+	.session_renew = local_session_renew,
+	.limits = local_limits,
 };

@@ -131,6 +131,8 @@ int local_session_open(struct store *store, const char *resume, uint64_t timeout
 		       store_session_fn changed, void *ctx, struct error *err);
 int local_session_close(struct store *store, struct error *err);
 const char *local_session_id(const struct store *store);
+int local_session_timing(const struct store *store, struct store_timing *ret_timing);
+int local_session_renew(struct store *store, store_renew_fn reply, void *ctx, struct error *err);
 int local_session_check(struct local *local,
 			struct error *err); /* does ours still exist? or busy */
 void local_session_lost(struct local *local);

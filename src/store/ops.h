@@ -22,6 +22,10 @@ struct store_ops {
 			    store_session_fn changed, void *ctx, struct error *err);
 	int (*session_close)(struct store *store, struct error *err);
 	const char *(*session_id)(const struct store *store);
+	int (*session_timing)(const struct store *store, struct store_timing *ret_timing);
+	int (*session_renew)(struct store *store, store_renew_fn reply, void *ctx,
+			     struct error *err);
+	struct store_limits (*limits)(const struct store *store);
 };
 
 struct store { /* embedded, first, by each implementation */

@@ -173,6 +173,11 @@ int store_write(struct store *store, const struct store_op *ops, size_t count, s
 	if (count == 0 || count > STORE_OPS_MAX)
 		return error_usage(err, "a transaction has 1 to %d operations, not %zu",
 				   STORE_OPS_MAX, count);
+	if (count > store->ops->limits(store).ops)
+		return error_usage(err,
+				   "the store '%s' takes %zu operations in one transaction, "
+				   "not %zu",
+				   store->address, store->ops->limits(store).ops, count);
 	for (size_t i = 0; i < count; i++) {
 		r = op_check(store, &ops[i], err);
 		if (r < 0)
@@ -216,4 +221,19 @@ int store_session_close(struct store *store, struct error *err)
 const char *store_session_id(const struct store *store)
 {
 	return store->ops->session_id(store);
+}
+
+int store_session_timing(const struct store *store, struct store_timing *ret_timing)
+{
+	return store->ops->session_timing(store, ret_timing);
+}
+
+int store_session_renew(struct store *store, store_renew_fn reply, void *ctx, struct error *err)
+{
+	return store->ops->session_renew(store, reply, ctx, err);
+}
+
+struct store_limits store_limits(const struct store *store)
+{
+	return store->ops->limits(store);
 }

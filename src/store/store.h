@@ -100,3 +100,22 @@ int store_session_open(struct store *store, const char *resume, uint64_t timeout
 /* Ends it now with its ephemeral keys, for a program that leaves for good: STORE_LOST follows. */
 int store_session_close(struct store *store, struct error *err);
 const char *store_session_id(const struct store *store); /* NULL before it is connected */
+
+/* When others may see our session end, counted from the moment at which the request of its last
+ * answered renewal was sent (ownership protocol, section 7.1): never before `earliest_usec`, and no
+ * later than `latest_usec`.  As negotiated, not as asked for.  -ENOTCONN: there is no session. */
+struct store_timing {
+	uint64_t earliest_usec, latest_usec;
+};
+int store_session_timing(const struct store *store, struct store_timing *ret_timing);
+/* One real request that renews our session.  Outcomes as above: 0 means that the store had our
+ * session after the call was made, -ENOTCONN that it is over. */
+typedef void (*store_renew_fn)(void *ctx, int r, const struct error *err);
+int store_session_renew(struct store *store, store_renew_fn reply, void *ctx, struct error *err);
+
+/* What one transaction may hold here; never more than the limits above. */
+struct store_limits {
+	size_t ops;   /* operations */
+	size_t bytes; /* all keys and values together */
+};
+struct store_limits store_limits(const struct store *store);

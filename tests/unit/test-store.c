@@ -583,6 +583,45 @@ static void the_session_of_one_who_went_away_ends_after_its_time(void **state)
 	assert_null(store_session_id(s->store));
 }
 
+static void on_renewed(void *ctx, int r, const struct error *err)
+{
+	struct answer *answer = ctx;
+
+	assert_false(answer->done);
+	answer->done = true;
+	answer->r = r;
+	answer->err = *err;
+}
+
+static int ask_renew(struct scene *s)
+{
+	ANSWER answer = { 0 };
+	int r = store_session_renew(s->store, on_renewed, &answer, &answer.err);
+
+	if (r < 0)
+		return r;
+	return loop_until(s->loop, &answer.done) ? answer.r : -ETIMEDOUT;
+}
+
+static void a_session_is_renewed_until_it_is_over(void **state)
+{
+	struct scene *s = *state;
+	struct session session = { 0 };
+	struct store_timing timing = { 0 };
+
+	assert_int_equal(store_session_timing(s->store, &timing), -ENOTCONN);
+	assert_int_equal(ask_renew(s), -ENOTCONN);
+	assert_int_equal(
+		store_session_open(s->store, NULL, DEADLINE_USEC, on_session, &session, NULL), 0);
+	session_await(s->loop, &session, STORE_CONNECTED);
+	assert_int_equal(store_session_timing(s->store, &timing), 0);
+	assert_true(timing.earliest_usec > 0 && timing.earliest_usec <= timing.latest_usec);
+	assert_int_equal(ask_renew(s), 0);
+	assert_int_equal(store_session_close(s->store, NULL), 0);
+	session_await(s->loop, &session, STORE_LOST);
+	assert_int_equal(ask_renew(s), -ENOTCONN);
+}
+
 static void strange_sessions_are_not_resumed(void **state)
 {
 	static const char *const ids[] = { "", "no such session", "../../etc/passwd", "bell",
@@ -651,6 +690,7 @@ static const struct {
 	CASE(an_ephemeral_key_needs_a_session_and_goes_with_it),
 	CASE(a_session_can_be_resumed_in_time),
 	CASE(the_session_of_one_who_went_away_ends_after_its_time),
+	CASE(a_session_is_renewed_until_it_is_over),
 	CASE(strange_sessions_are_not_resumed),
 	CASE(addresses_are_checked),
 };
