@@ -24,6 +24,33 @@ int owner_renew(const struct owner *before, const struct writer *me, const char 
 int owner_release(const struct owner *before, const struct writer *me, struct owner *ret,
 		  struct error *err);
 
+/* held(me) -> moving(me, to): a receiver waits on `to` for exactly the epoch that this makes.
+ * `mode`: "pre" or "post". */
+int owner_move(const struct owner *before, const struct writer *me, const char *to,
+	       const char *mode, struct owner *ret, struct error *err);
+/* moving(S, me) -> held(me): everything is here and the source said that it cannot go on by itself.
+ * Where the disks are (`home`) changes in the same write. */
+int owner_take(const struct owner *before, const struct writer *me, struct owner *ret,
+	       struct error *err);
+/* moving(me, T) -> held(me): cancelled, or taken back; a stopped copy runs only after it. */
+int owner_back(const struct owner *before, const struct writer *me, struct owner *ret,
+	       struct error *err);
+/* moving(S, me) -> held(S): there is no copy here for this move, or it is given up. */
+int owner_decline(const struct owner *before, const struct writer *me, struct owner *ret,
+		  struct error *err);
+/* held(me), taken and never run -> held(S): QEMU answered `cont` with an error, the copy is gone.
+ * `source` and its boot id are those of the record that was taken. */
+int owner_give(const struct owner *before, const struct writer *me, const char *source,
+	       const char *source_boot, struct owner *ret, struct error *err);
+/* held(me) with a feeder -> held(me) without: all pages are here (postcopy). */
+int owner_settle(const struct owner *before, const struct writer *me, struct owner *ret,
+		 struct error *err);
+
+/* R4: may `node` make `after` out of `before` (NULL: there is no record)?  For the agent, which
+ * carries writes that keepers ask for; whether they conflict is the store's matter. */
+int owner_check_write(const struct owner *before, const struct owner *after, const char *node,
+		      struct error *err);
+
 /* The write that comes before a cold start here: claim or renew, as the record says. */
 int owner_acquire(const struct owner *before, const struct writer *me, bool home, const char *lease,
 		  struct owner *ret, struct error *err);
