@@ -106,13 +106,13 @@ static void on_negotiated(void *ctx, int r, json_t *value, const struct error *e
 	qmp->ops->ready(qmp->ctx, qmp->greeting);
 }
 
-static int qmp_send(struct qmp *qmp, const char *command, json_t *args, uint64_t timeout_usec,
-		    peer_reply_fn reply, void *ctx, struct error *err)
+static int qmp_send(struct qmp *qmp, const char *command, json_t *args, int fd,
+		    uint64_t timeout_usec, peer_reply_fn reply, void *ctx, struct error *err)
 {
 	struct call *call = call_new(qmp, command, reply, ctx);
 	int r;
 
-	r = peer_call(qmp->peer, command, args, timeout_usec, on_reply, call, err);
+	r = peer_call_fd(qmp->peer, command, args, fd, timeout_usec, on_reply, call, err);
 	if (r < 0) {
 		call_free(call);
 		return error_prefix(err, r, "QEMU monitor");
@@ -157,7 +157,7 @@ static void on_other(void *ctx, json_t *message)
 	}
 	qmp->greeting = json_incref(message);
 	args = wanted_capabilities(message);
-	r = qmp_send(qmp, "qmp_capabilities", args, NEGOTIATION_USEC, on_negotiated, qmp, &err);
+	r = qmp_send(qmp, "qmp_capabilities", args, -1, NEGOTIATION_USEC, on_negotiated, qmp, &err);
 	if (r < 0)
 		qmp_end(qmp, &err);
 }
@@ -223,10 +223,16 @@ bool qmp_ready(const struct qmp *qmp)
 	return qmp->ready;
 }
 
-int qmp_call(struct qmp *qmp, const char *command, json_t *args, uint64_t timeout_usec,
-	     peer_reply_fn reply, void *ctx, struct error *err)
+int qmp_call_fd(struct qmp *qmp, const char *command, json_t *args, int fd, uint64_t timeout_usec,
+		peer_reply_fn reply, void *ctx, struct error *err)
 {
 	if (!qmp->ready)
 		return error_try_again(err, "%s: the QEMU monitor has not greeted yet", command);
-	return qmp_send(qmp, command, args, timeout_usec, reply, ctx, err);
+	return qmp_send(qmp, command, args, fd, timeout_usec, reply, ctx, err);
+}
+
+int qmp_call(struct qmp *qmp, const char *command, json_t *args, uint64_t timeout_usec,
+	     peer_reply_fn reply, void *ctx, struct error *err)
+{
+	return qmp_call_fd(qmp, command, args, -1, timeout_usec, reply, ctx, err);
 }

@@ -40,6 +40,10 @@ bool qmp_ready(const struct qmp *qmp);
 int qmp_call(struct qmp *qmp, const char *command, json_t *args, uint64_t timeout_usec,
 	     peer_reply_fn reply, void *ctx, struct error *err);
 
+/* With a descriptor, borrowed (QEMU's `getfd`); -EBUSY while another one is on its way. */
+int qmp_call_fd(struct qmp *qmp, const char *command, json_t *args, int fd, uint64_t timeout_usec,
+		peer_reply_fn reply, void *ctx, struct error *err);
+
 /* Waiting form, for tools, probes and tests: greets, negotiates, runs one command after another.
  * Takes `fd` in every case; `timeout_usec` is for the greeting, and anew for each command. */
 struct qmp_tool;

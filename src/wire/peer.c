@@ -240,8 +240,8 @@ struct peer *peer_close(struct peer *peer)
 	return NULL;
 }
 
-int peer_call(struct peer *peer, const char *command, json_t *args, uint64_t timeout_usec,
-	      peer_reply_fn reply, void *ctx, struct error *err)
+int peer_call_fd(struct peer *peer, const char *command, json_t *args, int fd,
+		 uint64_t timeout_usec, peer_reply_fn reply, void *ctx, struct error *err)
 {
 	json_auto_t *message = json_object();
 	struct call **last = &peer->calls;
@@ -253,7 +253,8 @@ int peer_call(struct peer *peer, const char *command, json_t *args, uint64_t tim
 	if (args)
 		(void)json_object_set(message, "arguments", args);
 	(void)json_object_set_new(message, "id", json_integer(++peer->last_id));
-	r = stream_send(peer->stream, message, err);
+	r = fd >= 0 ? stream_send_fd(peer->stream, message, fd, err)
+		    : stream_send(peer->stream, message, err);
 	if (r < 0)
 		return error_prefix(err, r, "cannot ask '%s'", command);
 	call = xcalloc(1, sizeof(*call));
@@ -269,6 +270,12 @@ int peer_call(struct peer *peer, const char *command, json_t *args, uint64_t tim
 	*last = call;
 	set_timer(peer);
 	return 0;
+}
+
+int peer_call(struct peer *peer, const char *command, json_t *args, uint64_t timeout_usec,
+	      peer_reply_fn reply, void *ctx, struct error *err)
+{
+	return peer_call_fd(peer, command, args, -1, timeout_usec, reply, ctx, err);
 }
 
 int peer_event(struct peer *peer, const char *name, json_t *data)

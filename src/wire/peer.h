@@ -49,6 +49,10 @@ typedef void (*peer_reply_fn)(void *ctx, int r, json_t *value, const struct erro
  * will not be called. */
 int peer_call(struct peer *peer, const char *command, json_t *args, uint64_t timeout_usec,
 	      peer_reply_fn reply, void *ctx, struct error *err);
+/* The same with a descriptor (borrowed; -1: none) over a unix socket: -EBUSY while another one is
+ * on its way. */
+int peer_call_fd(struct peer *peer, const char *command, json_t *args, int fd,
+		 uint64_t timeout_usec, peer_reply_fn reply, void *ctx, struct error *err);
 int peer_event(struct peer *peer, const char *name, json_t *data);
 
 const char *request_command(const struct request *request);

@@ -6,10 +6,12 @@
 #include "wire/stream.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "util/cleanup.h"
 #include "util/error.h"
@@ -33,6 +35,8 @@ struct stream {
 	void *ctx;
 	size_t line_max, parts_max;
 	struct buffer in, out;
+	int pass_fd; /* goes out with the byte after `pass_at` of `out`; -1: none */
+	size_t pass_at;
 	size_t scanned;	  /* of `in`: no newline in there */
 	struct error why; /* valid while `failed` < 0 */
 	int failed;	  /* nothing is written any more; what has arrived is still read */
@@ -74,6 +78,7 @@ static void buffer_drop(struct buffer *buffer, size_t length)
 
 static void stream_free(struct stream *stream)
 {
+	cleanup_closep(&stream->pass_fd);
 	buffer_done(&stream->in);
 	buffer_done(&stream->out);
 	free(stream);
@@ -103,11 +108,40 @@ static void fail_socket(struct stream *stream, int code)
 	stream_fail(stream, code, &why);
 }
 
+/* What stands before a descriptor that is to be passed, or the descriptor with what follows. */
+static ssize_t send_some(struct stream *stream)
+{
+	char *bytes = stream->out.bytes + stream->out.start;
+	bool with_fd = stream->pass_fd >= 0 && stream->pass_at == 0;
+	size_t length = stream->pass_fd >= 0 && !with_fd ? stream->pass_at : stream->out.length;
+	struct iovec part = { .iov_base = bytes, .iov_len = length };
+	union {
+		char room[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = { .room = { 0 } };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
+	ssize_t n;
+
+	if (with_fd) {
+		control.align = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)),
+						  .cmsg_level = SOL_SOCKET,
+						  .cmsg_type = SCM_RIGHTS };
+		memcpy(CMSG_DATA(&control.align), &stream->pass_fd, sizeof(int));
+		message.msg_control = &control;
+		message.msg_controllen = sizeof(control);
+	}
+	n = sendmsg(stream->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (n > 0 && with_fd)
+		(void)close(TAKE_FD(stream->pass_fd));
+	else if (n > 0 && stream->pass_fd >= 0)
+		stream->pass_at -= (size_t)n;
+	return n;
+}
+
 static void stream_write(struct stream *stream)
 {
 	while (stream->out.length > 0) {
-		ssize_t n = send(stream->fd, stream->out.bytes + stream->out.start,
-				 stream->out.length, MSG_DONTWAIT | MSG_NOSIGNAL);
+		ssize_t n = send_some(stream);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -271,7 +305,7 @@ int stream_open(int fd, sd_event *loop, const struct stream_ops *ops, void *ctx,
 	struct stream *stream = xcalloc(1, sizeof(*stream));
 	int r;
 
-	*stream = (struct stream){ .fd = fd, .ops = ops, .ctx = ctx };
+	*stream = (struct stream){ .fd = fd, .ops = ops, .ctx = ctx, .pass_fd = -1 };
 	stream_limit(stream, STREAM_LINE_MAX, STREAM_PARTS_MAX);
 	r = sd_event_add_io(loop, &stream->io, fd, EPOLLIN, on_io, stream);
 	if (r >= 0)
@@ -348,6 +382,23 @@ int stream_send(struct stream *stream, const json_t *message, struct error *err)
 		return error_set(err, -EMSGSIZE, "the message is longer than %u MiB",
 				 STREAM_LINE_MAX / 1024 / 1024);
 	return queue(stream, text, length, true, err);
+}
+
+int stream_send_fd(struct stream *stream, const json_t *message, int fd, struct error *err)
+{
+	int copy, r;
+
+	if (stream->pass_fd >= 0)
+		return error_set(err, -EBUSY, "a descriptor is still on its way to the other side");
+	copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	if (copy < 0)
+		return error_set(err, -errno, "cannot pass a descriptor: %m");
+	stream->pass_fd = copy;
+	stream->pass_at = stream->out.length;
+	r = stream_send(stream, message, err);
+	if (r < 0)
+		(void)close(TAKE_FD(stream->pass_fd));
+	return r;
 }
 
 int stream_send_bytes(struct stream *stream, const void *bytes, size_t length, struct error *err)

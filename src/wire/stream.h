@@ -38,5 +38,8 @@ struct stream *stream_close(struct stream *stream);
  * and the queue is full, which ends the stream.  -EMSGSIZE: no line may be that long; nothing was
  * queued.  -ECONNRESET: the stream has ended. */
 int stream_send(struct stream *stream, const json_t *message, struct error *err);
+/* The same over a unix socket, with a descriptor (SCM_RIGHTS, a copy of it), one at a time: -EBUSY
+ * while another is on its way. */
+int stream_send_fd(struct stream *stream, const json_t *message, int fd, struct error *err);
 /* Queues bytes as they are: the guest agent needs 0xFF. */
 int stream_send_bytes(struct stream *stream, const void *bytes, size_t length, struct error *err);

@@ -255,6 +255,37 @@ static void a_real_qemu_greets_answers_refuses_and_says_goodbye(void **state)
 	qemu_end(&qemu);
 }
 
+/* With a queue before it, so that the descriptor has to wait for its place. */
+static void a_descriptor_reaches_qemu_with_its_command(void **state)
+{
+	json_auto_t *name = json_pack("{s:s}", "fdname", "stream");
+	struct error err = { 0 };
+	struct qemu qemu;
+	struct seen seen;
+	int ends[2];
+
+	assert_int_equal(pipe(ends), 0);
+	qemu_start(&qemu);
+	seen_open(&seen, qemu.monitor);
+	spin(&seen, &seen.ready, 1);
+	for (int i = 0; i < 500; i++)
+		assert_int_equal(qmp_call(seen.qmp, "query-status", NULL, LONG, NULL, NULL, &err),
+				 0);
+	assert_int_equal(qmp_call_fd(seen.qmp, "getfd", name, ends[1], LONG, on_reply, &seen, &err),
+			 0);
+	spin(&seen, &seen.replies, 1);
+	assert_int_equal(seen.reply_code, 0);
+	(void)close(ends[1]);
+	assert_int_equal(qmp_call(seen.qmp, "closefd", name, LONG, on_reply, &seen, &err), 0);
+	spin(&seen, &seen.replies, 2);
+	assert_int_equal(seen.reply_code, 0);
+	/* QEMU's was the last one. */
+	assert_int_equal(read(ends[0], &(char){ 0 }, 1), 0);
+	(void)close(ends[0]);
+	seen_done(&seen);
+	qemu_end(&qemu);
+}
+
 static void the_waiting_form_works_with_a_real_qemu(void **state)
 {
 	struct qemu qemu;
@@ -522,6 +553,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_real_qemu_greets_answers_refuses_and_says_goodbye),
+		cmocka_unit_test(a_descriptor_reaches_qemu_with_its_command),
 		cmocka_unit_test(the_waiting_form_works_with_a_real_qemu),
 		cmocka_unit_test(answers_are_matched_by_id_not_by_order),
 		cmocka_unit_test(a_late_answer_is_not_taken_for_the_next_ones),
