@@ -187,10 +187,12 @@ static int step_look(struct volume_job *job, struct error *err)
 	const struct volume_want *want = &job->want;
 	int r;
 
-	r = storage_vm_dir(job->storage, want->vm, true, &job->vm_fd, err);
-	if (r == 0)
+	r = storage_vm_dir(job->storage, want->vm, want->use != VOLUME_SHARED, &job->vm_fd, err);
+	if (r == 0 && want->use == VOLUME_USE)
 		r = claim_check(job->vm_fd, want->vm, want->name, job->epoch, job->node, err);
-	if (r < 0 || want->path)
+	if (r == 0 && want->use == VOLUME_ARRIVING)
+		job->part = xstrdup(job->file);
+	if (r < 0 || want->path || job->part)
 		return r;
 	for (int format = 0; format < VOLUME_FORMATS; format++) {
 		r = volume_exists(job->vm_fd, want->name, (enum volume_format)format, err);
@@ -206,6 +208,11 @@ static int step_look(struct volume_job *job, struct error *err)
 		if (r)
 			return 0;
 	}
+	if (want->use == VOLUME_SHARED)
+		return error_refuse(err,
+				    "volume '%s' is not here, though this storage is said to be "
+				    "shared ('storage.shared'): is it mounted?",
+				    want->name);
 	if (want->size == 0 && !want->source)
 		return error_bad_data(err, "volume '%s' is not there yet and has no `size`",
 				      want->name);
@@ -371,7 +378,7 @@ static int step_grow(struct volume_job *job, struct error *err)
 	CLEANUP_FD int fd = -1;
 	int r;
 
-	if (!job->file)
+	if (!job->file || want->use == VOLUME_SHARED)
 		return 0;
 	/* What a guest may only read is grown while it is being made, or never. */
 	r = target_open(job, !want->read_only || job->part, &fd, err);
@@ -414,6 +421,10 @@ static int step_publish(struct volume_job *job, struct error *err)
 		return r;
 	if (fsync(fd) < 0)
 		return error_set(err, -errno, "cannot write volume '%s': %m", job->want.name);
+	if (job->want.use == VOLUME_ARRIVING) {
+		free(TAKE_PTR(job->part));
+		return 0;
+	}
 	r = renameat2(job->vm_fd, job->part, job->vm_fd, job->file, RENAME_NOREPLACE);
 	if (r < 0 && errno == EINVAL && faccessat(job->vm_fd, job->file, F_OK, 0) < 0)
 		r = renameat(job->vm_fd, job->part, job->vm_fd, job->file);
@@ -428,6 +439,8 @@ static int step_publish(struct volume_job *job, struct error *err)
 
 static int step_claim(struct volume_job *job, struct error *err)
 {
+	if (job->want.use != VOLUME_USE)
+		return 0;
 	return claim_write(job->vm_fd, job->want.vm, job->want.name, job->epoch, job->node, err);
 }
 
@@ -505,6 +518,11 @@ static int want_check(struct storage *storage, const struct volume_want *want, s
 		return error_bad_data(err, "volume '%s': '%s' is not an absolute path", want->name,
 				      want->path && want->path[0] != '/' ? want->path
 									 : want->source);
+	if (want->use == VOLUME_ARRIVING && (want->path || want->source || want->size == 0))
+		return error_refuse(err,
+				    "volume '%s' cannot come here: it needs a `size`, and neither "
+				    "`path` nor an image below it",
+				    want->name);
 	if (want->overlay && (!want->source || want->format != VOLUME_QCOW2))
 		return error_bad_data(err,
 				      "volume '%s': an overlay needs a `source` and "
@@ -550,7 +568,10 @@ int volume_prepare(struct storage *storage, const struct volume_want *want, uint
 	/* A disk is made of sectors. */
 	job->want.size = (want->size + SECTOR - 1) / SECTOR * SECTOR;
 	if (!want->path) {
-		job->file = xasprintf("%s.%s", want->name, volume_format_name(want->format));
+		job->file =
+			want->use == VOLUME_ARRIVING
+				? arrival_file(want->name, epoch, want->format)
+				: xasprintf("%s.%s", want->name, volume_format_name(want->format));
 		job->path = xasprintf("%s/%s/%s", storage->dir, want->vm, job->file);
 	}
 	if (storage->jobs)

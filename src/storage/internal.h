@@ -3,7 +3,9 @@
  *
  *	NAME.raw or NAME.qcow2	the volume
  *	.NAME.part		being made; nobody looks at it, the next attempt removes it
- *	NAME.claim		{"vm", "epoch", "node"}: who uses the volume */
+ *	NAME.claim		{"vm", "epoch", "node"}: who uses the volume
+ *	.NAME.EPOCH.arriving.raw	being filled by a migration with that epoch (arrival.c)
+ *	.NAME.EPOCH.gone.raw	the VM went away with its disks: what it left here */
 #pragma once
 #include "storage/storage.h"
 
@@ -33,6 +35,9 @@ int claim_check(int vm_fd, const char *vm, const char *name, uint64_t epoch, con
 int claim_write(int vm_fd, const char *vm, const char *name, uint64_t epoch, const char *node,
 		struct error *err);
 int claim_remove(int vm_fd, const char *name, struct error *err);
+
+/* ".root.12.arriving.raw"; the caller frees it. */
+char *arrival_file(const char *name, uint64_t epoch, enum volume_format format);
 
 /* What the header of an image says, read by ourselves: no process is started and no file that the
  * header names is opened. */

@@ -15,8 +15,16 @@ enum volume_format { VOLUME_RAW, VOLUME_QCOW2, VOLUME_FORMATS };
 const char *volume_format_name(enum volume_format format);
 int volume_format_of(const char *name); /* -1: none */
 
+/* For a VM that starts here, or for one that is about to come by migration. */
+enum volume_use {
+	VOLUME_USE,	 /* made if absent, grown, claimed */
+	VOLUME_SHARED,	 /* of a VM that runs elsewhere on this very storage: opened as it is */
+	VOLUME_ARRIVING, /* an empty one of `size` that a mirror fills; volume_arrived() names it */
+};
+
 /* What the definition asks for. Borrowed strings. */
 struct volume_want {
+	enum volume_use use;
 	const char *vm;
 	const char *name; /* "root", "data": [a-z0-9][a-z0-9_-]{0,31} */
 	uint64_t size;	  /* bytes; a minimum, never shrunk */
@@ -75,6 +83,23 @@ int volume_prepare(struct storage *storage, const struct volume_want *want, uint
 		   const char *node, uint64_t timeout_usec, volume_prepared_fn reply, void *ctx,
 		   struct volume_job **ret_job, struct error *err);
 struct volume_job *volume_cancel(struct volume_job *job); /* half-made files go; no reply */
+
+/* The VM has come here under `epoch` of its record (that of the move): what was filled for it takes
+ * the volume's name; what had the name before is kept aside, see volume_leave().  Nothing that
+ * arrived under this epoch: nothing is done, for it was done before. */
+int volume_arrived(struct storage *storage, const char *vm, const char *name, uint64_t epoch,
+		   struct error *err);
+/* The VM has gone, with its disks: the volume of that name is old from now on.  It is kept as
+ * .NAME.EPOCH.gone.FORMAT, the newest only; nothing is ever started from it. */
+int volume_leave(struct storage *storage, const char *vm, const char *name, uint64_t epoch,
+		 struct error *err);
+/* Removes what was being filled for moves of this VM that came to nothing: all but those of
+ * `except_epoch`. */
+int volume_forget_arrivals(struct storage *storage, const char *vm, uint64_t except_epoch,
+			   struct error *err);
+/* Claims a volume that is open already, as volume_prepare() does at a start. */
+int volume_claim(struct storage *storage, const char *vm, const char *name, uint64_t epoch,
+		 const char *node, struct error *err);
 
 /* Frees the claim; absent is success.  Refused: a claim of a higher epoch, or of the same epoch by
  * another node. */
