@@ -195,22 +195,30 @@ static void on_gone(void *ctx, const struct error *why)
 	peer_unref(peer);
 }
 
-static const struct stream_ops stream_ops = { .message = on_message, .gone = on_gone };
-
-int peer_open(int fd, sd_event *loop, const struct peer_ops *ops, void *ctx, struct peer **ret_peer,
-	      struct error *err)
+static void on_begun(void *ctx)
 {
-	struct peer *peer = xcalloc(1, sizeof(*peer));
-	int r;
+	struct peer *peer = ctx;
 
-	*peer = (struct peer){ .refs = 1, .ops = ops, .ctx = ctx };
-	r = stream_open(fd, loop, &stream_ops, peer, &peer->stream, err);
+	peer->refs++;
+	if (peer->ops->begun)
+		peer->ops->begun(peer->ctx);
+	peer_unref(peer);
+}
+
+static const struct stream_ops stream_ops = { .message = on_message,
+					      .begun = on_begun,
+					      .gone = on_gone };
+
+/* The rest of opening, once there is a stream or `r` says why not. */
+static int peer_finish(struct peer *peer, int r, sd_event *loop, struct peer **ret_peer,
+		       struct error *err)
+{
 	if (r < 0) {
 		(void)peer_close(peer);
 		return r;
 	}
-	if (ops->line_max)
-		stream_limit(peer->stream, ops->line_max, ops->parts_max);
+	if (peer->ops->line_max)
+		stream_limit(peer->stream, peer->ops->line_max, peer->ops->parts_max);
 	r = sd_event_add_time(loop, &peer->timer, CLOCK_BOOTTIME, UINT64_MAX, TIMER_ACCURACY,
 			      on_timer, peer);
 	if (r < 0) {
@@ -219,6 +227,37 @@ int peer_open(int fd, sd_event *loop, const struct peer_ops *ops, void *ctx, str
 	}
 	*ret_peer = peer;
 	return 0;
+}
+
+static struct peer *peer_new(const struct peer_ops *ops, void *ctx)
+{
+	struct peer *peer = xcalloc(1, sizeof(*peer));
+
+	*peer = (struct peer){ .refs = 1, .ops = ops, .ctx = ctx };
+	return peer;
+}
+
+int peer_open(int fd, sd_event *loop, const struct peer_ops *ops, void *ctx, struct peer **ret_peer,
+	      struct error *err)
+{
+	struct peer *peer = peer_new(ops, ctx);
+	int r = stream_open(fd, loop, &stream_ops, peer, &peer->stream, err);
+
+	return peer_finish(peer, r, loop, ret_peer, err);
+}
+
+int peer_open_transport(struct transport *transport, sd_event *loop, const struct peer_ops *ops,
+			void *ctx, struct peer **ret_peer, struct error *err)
+{
+	struct peer *peer = peer_new(ops, ctx);
+	int r = stream_open_transport(transport, loop, &stream_ops, peer, &peer->stream, err);
+
+	return peer_finish(peer, r, loop, ret_peer, err);
+}
+
+struct transport *peer_transport(const struct peer *peer)
+{
+	return peer->stream ? stream_transport(peer->stream) : NULL;
 }
 
 struct peer *peer_close(struct peer *peer)

@@ -17,6 +17,7 @@
 struct error;
 struct peer;
 struct request;
+struct transport;
 
 struct peer_ops {
 	/* A request from the other side.  It is owned by the callee, which answers it exactly once,
@@ -26,6 +27,9 @@ struct peer_ops {
 	void (*event)(void *ctx, const char *name, json_t *data, json_t *whole);
 	/* Anything else (QMP's greeting).  May be NULL. */
 	void (*other)(void *ctx, json_t *message);
+	/* Called once, before anything of theirs: the transport has begun.  Not for plain sockets;
+	 * may be NULL. */
+	void (*begun)(void *ctx);
 	/* Called once, from the loop, after the conversation ended; all requests of ours that were
 	 * open have been answered with -ECONNRESET before.  The owner then calls peer_close(). */
 	void (*gone)(void *ctx, const struct error *why);
@@ -36,6 +40,10 @@ struct peer_ops {
 /* Takes `fd` in every case. */
 int peer_open(int fd, sd_event *loop, const struct peer_ops *ops, void *ctx, struct peer **ret_peer,
 	      struct error *err);
+/* The same over another transport, which it takes in every case. */
+int peer_open_transport(struct transport *transport, sd_event *loop, const struct peer_ops *ops,
+			void *ctx, struct peer **ret_peer, struct error *err);
+struct transport *peer_transport(const struct peer *peer); /* NULL: a plain socket */
 /* Open requests of ours are not answered any more; requests of theirs that are still being worked
  * on may be answered later, into the void.  Takes NULL, returns NULL. */
 struct peer *peer_close(struct peer *peer);

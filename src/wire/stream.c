@@ -14,9 +14,11 @@
 #include <unistd.h>
 
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/error.h"
 #include "util/mem.h"
 #include "wire/json.h"
+#include "wire/transport.h"
 
 #define READ_CHUNK (32u * 1024)
 #define READ_PER_TURN (512u * 1024)
@@ -29,8 +31,11 @@ struct buffer {
 
 struct stream {
 	int fd;
+	struct transport *transport; /* NULL: a plain socket */
+	bool beginning;		     /* it does not carry anything yet */
 	sd_event_source *io;
-	sd_event_source *ending; /* defer source, on once `why` is known */
+	sd_event_source *ending; /* defer source, on once `why` is known; once: there is more */
+	sd_event_source *patience;
 	const struct stream_ops *ops;
 	void *ctx;
 	size_t line_max, parts_max;
@@ -96,10 +101,15 @@ static void stream_fail(struct stream *stream, int code, const struct error *why
 	(void)sd_event_source_set_enabled(stream->ending, SD_EVENT_ON);
 }
 
-static void fail_socket(struct stream *stream, int code)
+/* `told` has a sentence when a transport knew one. */
+static void fail_socket(struct stream *stream, int code, const struct error *told)
 {
 	struct error why;
 
+	if (told && told->text[0]) {
+		stream_fail(stream, code, told);
+		return;
+	}
 	if (code == -EPIPE || code == -ECONNRESET)
 		code = error_set_class(&why, ERROR_TRY_AGAIN, -ECONNRESET,
 				       "the other side closed the connection");
@@ -138,15 +148,32 @@ static ssize_t send_some(struct stream *stream)
 	return n;
 }
 
+/* Bytes that went out, or a negative errno. */
+static ssize_t write_once(struct stream *stream, struct error *err)
+{
+	ssize_t n;
+
+	if (stream->transport)
+		return stream->transport->ops->write(stream->transport,
+						     stream->out.bytes + stream->out.start,
+						     stream->out.length, err);
+	do
+		n = send_some(stream);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
 static void stream_write(struct stream *stream)
 {
-	while (stream->out.length > 0) {
-		ssize_t n = send_some(stream);
+	struct error why = { 0 };
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0 && errno != EAGAIN) {
-			fail_socket(stream, -errno);
+	if (stream->beginning)
+		return;
+	while (stream->out.length > 0) {
+		ssize_t n = write_once(stream, &why);
+
+		if (n < 0 && n != -EAGAIN) {
+			fail_socket(stream, (int)n, &why);
 			return;
 		}
 		if (n < 0)
@@ -239,13 +266,17 @@ static void deliver_lines(struct stream *stream)
 }
 
 /* One bounded portion: 1 there may be more, 0 nothing more now, negative: it has ended. */
-static int read_once(struct stream *stream)
+static int read_once(struct stream *stream, struct error *err)
 {
 	char *room = buffer_reserve(&stream->in, READ_CHUNK);
-	ssize_t n = recv(stream->fd, room, READ_CHUNK, MSG_DONTWAIT);
+	ssize_t n;
 
+	if (stream->transport)
+		n = stream->transport->ops->read(stream->transport, room, READ_CHUNK, err);
+	else if ((n = recv(stream->fd, room, READ_CHUNK, MSG_DONTWAIT)) < 0)
+		n = -errno;
 	if (n < 0)
-		return errno == EINTR ? 1 : errno == EAGAIN ? 0 : -errno;
+		return n == -EINTR ? 1 : n == -EAGAIN ? 0 : (int)n;
 	if (n == 0)
 		return -ECONNRESET;
 	stream->in.length += (size_t)n;
@@ -256,10 +287,11 @@ static int read_once(struct stream *stream)
 static void stream_turn(struct stream *stream)
 {
 	size_t left = READ_PER_TURN / READ_CHUNK;
+	struct error why = { 0 };
 	int r = 1;
 
 	while (r > 0 && left-- > 0 && !stream->closed) {
-		r = read_once(stream);
+		r = read_once(stream, &why);
 		if (r > 0)
 			deliver_lines(stream);
 		if (input_is_lost(stream))
@@ -268,12 +300,44 @@ static void stream_turn(struct stream *stream)
 	if (stream->closed)
 		return;
 	if (r < 0)
-		fail_socket(stream, r);
+		fail_socket(stream, r, &why);
 	/* After a failed write all that had arrived is delivered first: r says whether it is. */
 	if (stream->failed < 0 && (r <= 0 || stream->failed != -ECONNRESET))
 		tell_gone(stream);
 	else if (stream->in.length == 0)
 		buffer_drop(&stream->in, 0);
+	if (stream->failed >= 0 && r > 0 && stream->transport &&
+	    stream->transport->ops->more(stream->transport))
+		(void)sd_event_source_set_enabled(stream->ending, SD_EVENT_ONESHOT);
+}
+
+/* A step of the transport's beginning; true: it carries now. */
+static bool stream_begin(struct stream *stream)
+{
+	uint32_t events = EPOLLIN;
+	struct error why = { 0 };
+	int r;
+
+	if (stream->failed < 0) {
+		tell_gone(stream);
+		return false;
+	}
+	r = stream->transport->ops->begin(stream->transport, &events, &why);
+	if (r == -EAGAIN) {
+		(void)sd_event_source_set_io_events(stream->io, events);
+		return false;
+	}
+	if (r < 0) {
+		stream_fail(stream, r, &why);
+		return false;
+	}
+	stream->beginning = false;
+	stream->patience = sd_event_source_disable_unref(stream->patience);
+	if (stream->ops->begun)
+		stream->ops->begun(stream->ctx);
+	if (!stream->closed)
+		stream_write(stream);
+	return !stream->closed;
 }
 
 static void stream_enter(struct stream *stream, uint32_t events)
@@ -281,7 +345,8 @@ static void stream_enter(struct stream *stream, uint32_t events)
 	stream->busy = true;
 	if ((events & EPOLLOUT) && stream->failed >= 0)
 		stream_write(stream);
-	stream_turn(stream);
+	if (!stream->beginning || stream_begin(stream))
+		stream_turn(stream);
 	stream->busy = false;
 	if (stream->closed)
 		stream_free(stream);
@@ -299,25 +364,65 @@ static int on_ending(sd_event_source *source, void *ctx)
 	return 0;
 }
 
-int stream_open(int fd, sd_event *loop, const struct stream_ops *ops, void *ctx,
-		struct stream **ret_stream, struct error *err)
+static int on_patience(sd_event_source *source, uint64_t usec, void *ctx)
+{
+	struct stream *stream = ctx;
+	struct error why;
+	int r = error_set_class(&why, ERROR_TRY_AGAIN, -ETIMEDOUT,
+				"no connection came about within %.1f s",
+				(double)stream->transport->patience / USEC_PER_SEC);
+
+	stream_fail(stream, r, &why);
+	return 0;
+}
+
+static int stream_new(int fd, struct transport *transport, sd_event *loop,
+		      const struct stream_ops *ops, void *ctx, struct stream **ret_stream,
+		      struct error *err)
 {
 	struct stream *stream = xcalloc(1, sizeof(*stream));
+	uint32_t events = transport ? EPOLLIN | EPOLLOUT : EPOLLIN;
 	int r;
 
-	*stream = (struct stream){ .fd = fd, .ops = ops, .ctx = ctx, .pass_fd = -1 };
+	*stream = (struct stream){ .fd = fd,
+				   .transport = transport,
+				   .beginning = transport != NULL,
+				   .ops = ops,
+				   .ctx = ctx,
+				   .pass_fd = -1 };
 	stream_limit(stream, STREAM_LINE_MAX, STREAM_PARTS_MAX);
-	r = sd_event_add_io(loop, &stream->io, fd, EPOLLIN, on_io, stream);
+	r = sd_event_add_io(loop, &stream->io, fd, events, on_io, stream);
 	if (r >= 0)
 		r = sd_event_add_defer(loop, &stream->ending, on_ending, stream);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(stream->ending, SD_EVENT_OFF);
+	if (r >= 0 && transport)
+		r = sd_event_add_time_relative(loop, &stream->patience, CLOCK_BOOTTIME,
+					       transport->patience, USEC_PER_MSEC, on_patience,
+					       stream);
 	if (r < 0) {
 		(void)stream_close(stream);
 		return error_set(err, r, "cannot watch a connection: %m");
 	}
 	*ret_stream = stream;
 	return 0;
+}
+
+int stream_open(int fd, sd_event *loop, const struct stream_ops *ops, void *ctx,
+		struct stream **ret_stream, struct error *err)
+{
+	return stream_new(fd, NULL, loop, ops, ctx, ret_stream, err);
+}
+
+int stream_open_transport(struct transport *transport, sd_event *loop, const struct stream_ops *ops,
+			  void *ctx, struct stream **ret_stream, struct error *err)
+{
+	return stream_new(transport->fd, transport, loop, ops, ctx, ret_stream, err);
+}
+
+struct transport *stream_transport(const struct stream *stream)
+{
+	return stream->transport;
 }
 
 void stream_limit(struct stream *stream, size_t line_max, size_t parts_max)
@@ -333,8 +438,12 @@ struct stream *stream_close(struct stream *stream)
 	stream->closed = true;
 	stream->io = sd_event_source_disable_unref(stream->io);
 	stream->ending = sd_event_source_disable_unref(stream->ending);
-	if (stream->fd >= 0)
+	stream->patience = sd_event_source_disable_unref(stream->patience);
+	if (stream->transport)
+		stream->transport->ops->close(stream->transport);
+	else if (stream->fd >= 0)
 		(void)close(stream->fd);
+	stream->transport = NULL;
 	stream->fd = -1;
 	if (!stream->busy)
 		stream_free(stream);
@@ -388,6 +497,8 @@ int stream_send_fd(struct stream *stream, const json_t *message, int fd, struct 
 {
 	int copy, r;
 
+	if (stream->transport)
+		return error_set(err, -EOPNOTSUPP, "a descriptor cannot go to another host");
 	if (stream->pass_fd >= 0)
 		return error_set(err, -EBUSY, "a descriptor is still on its way to the other side");
 	copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);

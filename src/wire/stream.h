@@ -9,6 +9,7 @@
 
 struct error;
 struct stream;
+struct transport;
 
 #define STREAM_LINE_MAX (16u * 1024 * 1024)  /* bytes of one message */
 #define STREAM_PARTS_MAX (1024u * 1024)	     /* values and separators in it */
@@ -19,6 +20,9 @@ struct stream_ops {
 	void (*message)(void *ctx, json_t *message);
 	/* A line that is no JSON value, borrowed.  NULL: such a line ends the stream. */
 	void (*garbage)(void *ctx, const char *line, size_t length);
+	/* Called once, before any message: the transport has begun.  Not for plain sockets; may be
+	 * NULL. */
+	void (*begun)(void *ctx);
 	/* Called once, from the loop, when the other side closed, broke a limit or the socket
 	 * failed; no other callback follows.  The owner then calls stream_close(). */
 	void (*gone)(void *ctx, const struct error *why);
@@ -28,6 +32,11 @@ struct stream_ops {
  * close the stream. */
 int stream_open(int fd, sd_event *loop, const struct stream_ops *ops, void *ctx,
 		struct stream **ret_stream, struct error *err);
+/* The same over another transport, which it takes in every case.  What is sent before the transport
+ * has begun waits. */
+int stream_open_transport(struct transport *transport, sd_event *loop, const struct stream_ops *ops,
+			  void *ctx, struct stream **ret_stream, struct error *err);
+struct transport *stream_transport(const struct stream *stream); /* NULL: a plain socket */
 /* For a peer that is trusted less: smaller limits of what it may send.  Both count, because as
  * values of C "[]," is a hundred times as long. */
 void stream_limit(struct stream *stream, size_t line_max, size_t parts_max);
