@@ -99,6 +99,31 @@ static const struct key network_keys[] = {
 	{ 0 },
 };
 
+static const struct key migration_keys[] = {
+	{ .name = "outgoing", .type = KEY_INTEGER, .store = STORE_UNSIGNED,
+	  .offset = AT(migration_outgoing), .min = 0, .max = 64, .fallback = "1", .example = "1",
+	  .meaning = "How many VMs may leave this node at the same time." },
+	{ .name = "incoming", .type = KEY_INTEGER, .store = STORE_UNSIGNED,
+	  .offset = AT(migration_incoming), .min = 0, .max = 64, .fallback = "1", .example = "1",
+	  .meaning = "How many VMs may come to this node at the same time." },
+	{ .name = "port", .type = KEY_INTEGER, .store = STORE_UNSIGNED,
+	  .offset = AT(migration_port), .min = 0, .max = 65535, .fallback = "0", .example = "0",
+	  .meaning = "First TCP port that a receiver listens on; 0: any that is free." },
+	{ .name = "address", .type = KEY_TEXT, .store = STORE_COPY,
+	  .offset = AT(migration_address), .pattern = "^[0-9A-Fa-f.:]{2,45}$",
+	  .fallback = "127.0.0.1", .example = "10.1.2.3", .right = "an IPv4 or IPv6 address",
+	  .meaning = "Where other nodes reach this one for migrations." },
+	{ 0 },
+};
+
+static const struct key storage_keys[] = {
+	{ .name = "shared", .type = KEY_BOOL, .store = STORE_BOOL, .offset = AT(storage_shared),
+	  .fallback = "false",
+	  .meaning = "The directory of volumes is on a file system that all nodes share; a VM "
+		     "moves without its disks." },
+	{ 0 },
+};
+
 #define TIMER(member, least, value, words) \
 	{ .name = #member, .type = KEY_DURATION, .store = STORE_U64, \
 	  .offset = AT(timers.member), .min = (least), .max = 30 * DAY, .fallback = value, \
@@ -132,6 +157,20 @@ static const struct key timer_keys[] = {
 	TIMER(command, MSEC, "5min", "A command that waits, without --timeout."),
 	TIMER(settle_files, 0, "100ms",
 	      "Quiet time after a change in etc/drover/vms before it is read."),
+	TIMER(migration_offer, MSEC, "60s", "A receiver that nobody sends to is given up."),
+	TIMER(migration_stall, MSEC, "10s",
+	      "A migration in which no byte arrives for this long is cancelled."),
+	TIMER(migration_switch, MSEC, "1s",
+	      "Before the switch both sides get an answer from the store within this, else it is "
+	      "cancelled."),
+	TIMER(migration_take_back, MSEC, "500ms",
+	      "A source that said `stopped` and hears nothing for this long takes the VM back."),
+	TIMER(migration_keep, MSEC, "60s",
+	      "A source keeps its stopped copy this long when the target took it and says no more."),
+	TIMER(migration_deadline, MSEC, "1h",
+	      "A migration that has not ended by then does so by postcopy if that is allowed, or "
+	      "is cancelled."),
+	TIMER(migration_stopped_repeat, MSEC, "50ms", "How often `stopped` is said again."),
 	{ 0 },
 };
 
@@ -155,6 +194,9 @@ const struct key config_keys[] = {
 	  .meaning = "For definitions that do not say." },
 	{ .name = "memory", .type = KEY_MAP, .inner = memory_keys, .meaning = "Admission of VMs." },
 	{ .name = "log", .type = KEY_MAP, .inner = log_keys, .meaning = "Logs." },
+	{ .name = "migration", .type = KEY_MAP, .inner = migration_keys,
+	  .meaning = "Live migration." },
+	{ .name = "storage", .type = KEY_MAP, .inner = storage_keys, .meaning = "Volumes." },
 	{ .name = "network", .type = KEY_MAP, .inner = network_keys,
 	  .meaning = "Networks in general." },
 	{ .name = "networks", .type = KEY_NAMED, .nullable = true, .inner = config_network_keys,

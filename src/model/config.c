@@ -45,6 +45,7 @@ struct config *config_free(struct config *config)
 	free(config->host_dir);
 	free(config->log_level);
 	free(config->bridge_prefix);
+	free(config->migration_address);
 	json_decref(config->networks);
 	json_decref(config->sources);
 	free(config);

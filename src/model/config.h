@@ -40,29 +40,40 @@ struct config {
 	bool log_to_file;	      /* log.file: true = LOG/droverd.log and per-VM keeper.log */
 	uint64_t serial_log_max;      /* log.serial_max_bytes: 16 MiB, then rotated, 2 kept */
 	char *bridge_prefix;	      /* network.bridge_prefix: "br" */
-	json_t *networks;	      /* networks: {NAME: {bridge: ..., mode: bridge|user|none}} */
+	unsigned migration_outgoing, migration_incoming; /* migration.outgoing, .incoming: 1 */
+	unsigned migration_port;			 /* migration.port: 0 = any */
+	char *migration_address; /* migration.address: 127.0.0.1; how other hosts reach us */
+	bool storage_shared;	 /* storage.shared: other nodes see the same volumes */
+	json_t *networks;	 /* networks: {NAME: {bridge: ..., mode: bridge|user|none}} */
 
 	/* Every timer of the house, microseconds; in the file timers.NAME as "30s", "500ms" */
 	struct timers {
-		uint64_t graceful_stop;	 /* 60s: guest asked to shut down -> ended by force */
-		uint64_t stop_repeat;	 /* 10s: the power button is pressed again */
-		uint64_t kill;		 /* 15s: quit -> TERM -> SIGKILL, a third each */
-		uint64_t qmp;		 /* 10s: no answer from the monitor for this long: mute */
-		uint64_t qmp_ping;	 /* 5s: how often a quiet monitor is asked */
-		uint64_t qmp_greeting;	 /* 10s: exec -> greeting */
-		uint64_t guest_agent;	 /* 5s: default for one guest agent command */
-		uint64_t probe;		 /* 2s: accelerator probe */
-		uint64_t volume;	 /* 1h: preparing one volume */
-		uint64_t store_retry;	 /* 200ms: unanswered write is asked again */
-		uint64_t backoff_first;	 /* 1s: QEMU died or a start failed -> first new try */
-		uint64_t backoff_max;	 /* 5min */
-		uint64_t backoff_forget; /* 10min of running: a death starts from the first */
-		uint64_t session;	 /* 6s: store session time-out (protocol 7.1) */
-		uint64_t keeper_silent;	 /* 2s: agent kills a keeper that does not answer pings */
-		uint64_t keeper_ping;	 /* 1s */
-		uint64_t cleanup;	 /* 30s: remains on the host -> gone */
-		uint64_t command;	 /* 5min: a waiting command without --timeout */
-		uint64_t settle_files;	 /* 100ms: quiet time after a change of vms/ */
+		uint64_t graceful_stop;	   /* 60s: guest asked to shut down -> ended by force */
+		uint64_t stop_repeat;	   /* 10s: the power button is pressed again */
+		uint64_t kill;		   /* 15s: quit -> TERM -> SIGKILL, a third each */
+		uint64_t qmp;		   /* 10s: no answer from the monitor for this long: mute */
+		uint64_t qmp_ping;	   /* 5s: how often a quiet monitor is asked */
+		uint64_t qmp_greeting;	   /* 10s: exec -> greeting */
+		uint64_t guest_agent;	   /* 5s: default for one guest agent command */
+		uint64_t probe;		   /* 2s: accelerator probe */
+		uint64_t volume;	   /* 1h: preparing one volume */
+		uint64_t store_retry;	   /* 200ms: unanswered write is asked again */
+		uint64_t backoff_first;	   /* 1s: QEMU died or a start failed -> first new try */
+		uint64_t backoff_max;	   /* 5min */
+		uint64_t backoff_forget;   /* 10min of running: a death starts from the first */
+		uint64_t session;	   /* 6s: store session time-out (protocol 7.1) */
+		uint64_t keeper_silent;	   /* 2s: agent kills a keeper that does not answer pings */
+		uint64_t keeper_ping;	   /* 1s */
+		uint64_t cleanup;	   /* 30s: remains on the host -> gone */
+		uint64_t command;	   /* 5min: a waiting command without --timeout */
+		uint64_t settle_files;	   /* 100ms: quiet time after a change of vms/ */
+		uint64_t migration_offer;  /* 60s: a receiver that nobody sends to goes */
+		uint64_t migration_stall;  /* 10s: no byte for this long: cancelled */
+		uint64_t migration_switch; /* 1s: the store answers both sides before a switch */
+		uint64_t migration_take_back;	   /* 500ms: "stopped" was said, nobody took */
+		uint64_t migration_keep;	   /* 60s: stopped copy is kept after the take */
+		uint64_t migration_deadline;	   /* 1h: then postcopy, or cancelled */
+		uint64_t migration_stopped_repeat; /* 50ms: "stopped" is said again */
 	} timers;
 	/* {"timers.qmp": "/etc/drover/drover.yaml:12", "node": "host name"}; absent: default */
 	json_t *sources;

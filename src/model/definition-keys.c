@@ -25,6 +25,7 @@ static const char *const accelerators[] = { "auto", "kvm", "tcg", NULL };
 static const char *const panic_policies[] = { "report", "restart", "off", NULL };
 static const char *const vgas[] = { "std", "none", "virtio", "qxl", "vmware", "cirrus", NULL };
 static const char *const leases[] = { "keep", "stop", "pause", NULL };
+static const char *const migration_methods[] = { "default", "live", "shutdown", NULL };
 static const char *const memory_backends[] = { "shared", "private", NULL };
 static const char *const formats[] = { "raw", "qcow2", NULL };
 static const char *const caches[] = { "none", "writeback", "directsync", "unsafe", NULL };
@@ -202,6 +203,25 @@ const struct key definition_parameter_keys[] = {
 	{ .name = "lease", .type = KEY_CHOICE, .choices = leases, .store = STORE_TEXT,
 	  .offset = AT(lease), .absent = "`keep`", .later = true,
 	  .meaning = "What a node that lost the cluster does with the VM." },
+	{ .name = "migration_method", .type = KEY_CHOICE, .choices = migration_methods,
+	  .store = STORE_INDEX, .offset = AT(migration_method), .fallback = "default",
+	  .meaning = "How it gets to another node. `default`: live, and when that cannot be it "
+		     "stays and says why. `live`: the same, and a move by shutdown is refused. "
+		     "`shutdown`: it is shut down here and started there." },
+	{ .name = "migration_max_downtime", .type = KEY_DURATION, .store = STORE_U64,
+	  .offset = AT(migration_max_downtime), .min = 1000, .max = 2000 * 1000000LL,
+	  .example = "300ms", .absent = "QEMU's own, 300ms",
+	  .meaning = "How long the guest may stand still when it is migrated live." },
+	{ .name = "migration_bandwidth", .type = KEY_SIZE, .scale = 1, .unit = "bytes a second",
+	  .store = STORE_U64, .offset = AT(migration_bandwidth), .min = 1 << 16, .max = TIB,
+	  .example = "100M", .right = "bytes a second, between 64K and 1T",
+	  .absent = "QEMU's own",
+	  .meaning = "How much of the network a live migration may take." },
+	{ .name = "migration_postcopy", .type = KEY_BOOL, .store = STORE_BOOL,
+	  .offset = AT(migration_postcopy), .fallback = "false",
+	  .meaning = "A guest that writes faster than it can be copied may go on at the target "
+		     "before all of its memory is there. If either host dies then, its memory is "
+		     "lost." },
 	{ .name = "memory_backend", .type = KEY_CHOICE, .choices = memory_backends,
 	  .store = STORE_BOOL, .offset = AT(memory_private), .fallback = "shared",
 	  .meaning = "`shared` lets QEMU be replaced under the running guest; `private` "

@@ -26,6 +26,8 @@ enum firmware_kind {
 }; /* SeaBIOS, or a ROM image by path (`firmware:
     * /usr/share/qemu/qboot.rom`) */
 enum panic_policy { PANIC_REPORT, PANIC_RESTART, PANIC_OFF }; /* default: report, keep for a look */
+/* How a VM gets to another node: DEFAULT and LIVE with its memory; LIVE refuses all else. */
+enum migration_method { MIGRATE_DEFAULT, MIGRATE_LIVE, MIGRATE_SHUTDOWN };
 enum nic_mode {
 	NIC_BRIDGE,
 	NIC_USER,
@@ -77,6 +79,10 @@ struct definition {
 	bool memory_private;	/* `memory_backend: private` instead of shared memfd */
 	uint64_t graceful_usec; /* 0: the node's default */
 	const char *lease;	/* "keep", "stop", "pause"; NULL: keep */
+	enum migration_method migration_method;
+	uint64_t migration_max_downtime; /* usec; this and the next: 0 = QEMU's own */
+	uint64_t migration_bandwidth;	 /* bytes a second */
+	bool migration_postcopy;
 
 	struct definition_volume volumes[DEFINITION_VOLUMES_MAX];
 	size_t n_volumes; /* `disk: N` alone is one volume "root" of N GiB */

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Records of the store to and from JSON.  Every reader takes its keys out of a copy of the value;
- * what is left over is `rest`, and every writer puts that back behind its own keys. */
 #include "model/records.h"
 
 #include <assert.h>
@@ -8,11 +6,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "model/record-fields.h"
 #include "util/cleanup.h"
 #include "util/error.h"
 #include "util/mem.h"
-
-#define RECORD_VERSION 1
 
 static const char *const owner_phases[] = {
 	[OWNER_OFF] = "off",
@@ -36,133 +33,6 @@ static const char *const node_modes[] = {
 	NULL,
 };
 
-static int name_index(const char *const *names, const char *name)
-{
-	for (int i = 0; name && names[i]; i++)
-		if (strcmp(names[i], name) == 0)
-			return i;
-	return -1;
-}
-
-/* A copy of the record to take keys out of.  A newer layout is refused rather than misread. */
-static int record_open(json_t *value, const char *what, json_t **ret_left, struct error *err)
-{
-	json_auto_t *left = NULL;
-	const json_t *version = json_object_get(value, "v");
-
-	if (!json_is_object(value))
-		return error_bad_data(err, "the %s record is not a JSON object", what);
-	if (version && (!json_is_integer(version) || json_integer_value(version) < 1))
-		return error_bad_data(err, "the %s record has no usable version 'v'", what);
-	if (json_integer_value(version) > RECORD_VERSION)
-		return error_bad_data(err,
-				      "the %s record has layout %lld, this Drover knows layouts up "
-				      "to %d: upgrade Drover on this node",
-				      what, (long long)json_integer_value(version), RECORD_VERSION);
-	left = json_copy(value);
-	assert(left);
-	(void)json_object_del(left, "v");
-	*ret_left = TAKE_PTR(left);
-	return 0;
-}
-
-/* What nobody took; NULL when that is nothing. */
-static json_t *record_rest(json_t **left)
-{
-	if (json_object_size(*left) == 0)
-		return NULL;
-	return TAKE_PTR(*left);
-}
-
-static json_t *record_finish(json_t *record, json_t *rest)
-{
-	assert(record);
-	if (rest)
-		(void)json_object_update_missing(record, rest);
-	return record;
-}
-
-/* Text into a buffer of the struct; absent and null are "". */
-static int take_text(json_t *left, const char *what, const char *key, char *buffer, size_t size,
-		     struct error *err)
-{
-	const json_t *value = json_object_get(left, key);
-	size_t length = json_string_length(value);
-
-	buffer[0] = '\0';
-	if (value && !json_is_null(value)) {
-		if (!json_is_string(value))
-			return error_bad_data(err, "'%s' of the %s record is not text", key, what);
-		if (length >= size || strlen(json_string_value(value)) != length)
-			return error_bad_data(err,
-					      "'%s' of the %s record is not text of at most %zu "
-					      "bytes",
-					      key, what, size - 1);
-		memcpy(buffer, json_string_value(value), length + 1);
-	}
-	(void)json_object_del(left, key);
-	return 0;
-}
-
-static int take_number(json_t *left, const char *what, const char *key, uint64_t *ret,
-		       struct error *err)
-{
-	const json_t *value = json_object_get(left, key);
-
-	*ret = 0;
-	if (value && !json_is_null(value)) {
-		if (!json_is_integer(value) || json_integer_value(value) < 0)
-			return error_bad_data(
-				err, "'%s' of the %s record is not a whole number from 0 on", key,
-				what);
-		*ret = (uint64_t)json_integer_value(value);
-	}
-	(void)json_object_del(left, key);
-	return 0;
-}
-
-/* One of `names`; absent is the first of them. */
-static int take_choice(json_t *left, const char *what, const char *key, const char *const *names,
-		       int *ret, struct error *err)
-{
-	char name[16];
-	int r;
-
-	r = take_text(left, what, key, name, sizeof(name), err);
-	if (r < 0)
-		return r;
-	*ret = name[0] == '\0' ? 0 : name_index(names, name);
-	if (*ret < 0)
-		return error_bad_data(err, "'%s' of the %s record is '%s', which is not known", key,
-				      what, name);
-	return 0;
-}
-
-static int take_flag(json_t *left, const char *what, const char *key, bool *ret, struct error *err)
-{
-	const json_t *value = json_object_get(left, key);
-
-	if (value && !json_is_null(value) && !json_is_boolean(value))
-		return error_bad_data(err, "'%s' of the %s record is neither true nor false", key,
-				      what);
-	*ret = json_is_true(value);
-	(void)json_object_del(left, key);
-	return 0;
-}
-
-static json_t *text_or_null(const char *text)
-{
-	json_t *value = text[0] != '\0' ? json_string(text) : json_null();
-
-	assert(value); /* the struct holds UTF-8: it came from JSON or from checked names */
-	return value;
-}
-
-static json_t *number_or_null(uint64_t number)
-{
-	return number > 0 ? json_integer((json_int_t)number) : json_null();
-}
-
 static int owner_take(json_t *left, struct owner *owner, struct error *err)
 {
 	static const char what[] = "owner";
@@ -181,26 +51,26 @@ static int owner_take(json_t *left, struct owner *owner, struct error *err)
 	int phase, mode, lease, r;
 
 	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
-		r = take_text(left, what, texts[i].key, texts[i].buffer, texts[i].size, err);
+		r = record_take_text(left, what, texts[i].key, texts[i].buffer, texts[i].size, err);
 		if (r < 0)
 			return r;
 	}
-	r = take_number(left, what, "epoch", &owner->epoch, err);
+	r = record_take_number(left, what, "epoch", &owner->epoch, err);
 	if (r < 0)
 		return r;
-	r = take_number(left, what, "try", &owner->try_epoch, err);
+	r = record_take_number(left, what, "try", &owner->try_epoch, err);
 	if (r < 0)
 		return r;
 	/* Without a phase the record says nothing: never read as "nobody runs it". */
 	if (!json_is_string(json_object_get(left, "phase")))
 		return error_bad_data(err, "the owner record has no 'phase'");
-	r = take_choice(left, what, "phase", owner_phases, &phase, err);
+	r = record_take_choice(left, what, "phase", owner_phases, &phase, err);
 	if (r < 0)
 		return r;
-	r = take_choice(left, what, "mode", owner_modes, &mode, err);
+	r = record_take_choice(left, what, "mode", owner_modes, &mode, err);
 	if (r < 0)
 		return r;
-	r = take_choice(left, what, "lease", owner_leases, &lease, err);
+	r = record_take_choice(left, what, "lease", owner_leases, &lease, err);
 	if (r < 0)
 		return r;
 	owner->phase = (enum owner_phase)phase;
@@ -250,10 +120,10 @@ json_t *owner_json(const struct owner *owner)
 	json_t *record = json_pack(
 		"{s:i, s:I, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:s}", "v", RECORD_VERSION,
 		"epoch", (json_int_t)owner->epoch, "phase", owner_phases[owner->phase], "node",
-		text_or_null(owner->node), "boot", text_or_null(owner->boot), "to",
-		text_or_null(owner->to), "mode", text_or_null(owner->mode), "feeder",
-		text_or_null(owner->feeder), "try", number_or_null(owner->try_epoch), "home",
-		text_or_null(owner->home), "lease", owner->lease[0] != '\0' ? owner->lease : "keep",
+		record_text(owner->node), "boot", record_text(owner->boot), "to",
+		record_text(owner->to), "mode", record_text(owner->mode), "feeder",
+		record_text(owner->feeder), "try", record_number(owner->try_epoch), "home",
+		record_text(owner->home), "lease", owner->lease[0] != '\0' ? owner->lease : "keep",
 		"by", owner->by);
 
 	return record_finish(record, owner->rest);
@@ -278,19 +148,19 @@ int order_parse(json_t *value, struct order *ret, struct error *err)
 	r = record_open(value, "order", &left, err);
 	if (r < 0)
 		return r;
-	r = take_choice(left, "order", "kind", order_kinds, &kind, err);
+	r = record_take_choice(left, "order", "kind", order_kinds, &kind, err);
 	if (r < 0)
 		return r;
-	r = take_number(left, "order", "restarts", &order.restarts, err);
+	r = record_take_number(left, "order", "restarts", &order.restarts, err);
 	if (r < 0)
 		return r;
-	r = take_number(left, "order", "retry", &order.retry, err);
+	r = record_take_number(left, "order", "retry", &order.retry, err);
 	if (r < 0)
 		return r;
-	r = take_text(left, "order", "since", order.since, sizeof(order.since), err);
+	r = record_take_text(left, "order", "since", order.since, sizeof(order.since), err);
 	if (r < 0)
 		return r;
-	r = take_text(left, "order", "by", order.by, sizeof(order.by), err);
+	r = record_take_text(left, "order", "by", order.by, sizeof(order.by), err);
 	if (r < 0)
 		return r;
 	order.kind = (enum order_kind)kind;
@@ -322,19 +192,19 @@ int life_parse(json_t *value, struct life *ret, struct error *err)
 	r = record_open(value, "life", &left, err);
 	if (r < 0)
 		return r;
-	r = take_number(left, "life", "n", &life.n, err);
+	r = record_take_number(left, "life", "n", &life.n, err);
 	if (r < 0)
 		return r;
 	/* No state is not "alive": it is damage. */
 	if (!json_is_string(json_object_get(left, "state")))
 		return error_bad_data(err, "the life record has no 'state'");
-	r = take_choice(left, "life", "state", life_states, &state, err);
+	r = record_take_choice(left, "life", "state", life_states, &state, err);
 	if (r < 0)
 		return r;
-	r = take_text(left, "life", "boot", life.boot, sizeof(life.boot), err);
+	r = record_take_text(left, "life", "boot", life.boot, sizeof(life.boot), err);
 	if (r < 0)
 		return r;
-	r = take_text(left, "life", "machine", life.machine, sizeof(life.machine), err);
+	r = record_take_text(left, "life", "machine", life.machine, sizeof(life.machine), err);
 	if (r < 0)
 		return r;
 	(void)snprintf(life.state, sizeof(life.state), "%s", life_states[state]);
@@ -363,19 +233,19 @@ static int definition_record_take(json_t *left, struct definition_record *record
 	static const char what[] = "definition";
 	int r;
 
-	r = take_number(left, what, "generation", &record->generation, err);
+	r = record_take_number(left, what, "generation", &record->generation, err);
 	if (r < 0)
 		return r;
-	r = take_text(left, what, "source", record->source, sizeof(record->source), err);
+	r = record_take_text(left, what, "source", record->source, sizeof(record->source), err);
 	if (r < 0)
 		return r;
-	r = take_text(left, what, "node", record->node, sizeof(record->node), err);
+	r = record_take_text(left, what, "node", record->node, sizeof(record->node), err);
 	if (r < 0)
 		return r;
-	r = take_text(left, what, "path", record->path, sizeof(record->path), err);
+	r = record_take_text(left, what, "path", record->path, sizeof(record->path), err);
 	if (r < 0)
 		return r;
-	return take_flag(left, what, "gone", &record->gone, err);
+	return record_take_flag(left, what, "gone", &record->gone, err);
 }
 
 int definition_record_parse(json_t *value, struct definition_record *ret, struct error *err)
@@ -408,7 +278,7 @@ json_t *definition_record_json(const struct definition_record *record)
 	json_t *value =
 		json_pack("{s:i, s:I, s:s, s:o, s:o, s:b, s:O}", "v", RECORD_VERSION, "generation",
 			  (json_int_t)record->generation, "source", record->source, "node",
-			  text_or_null(record->node), "path", text_or_null(record->path), "gone",
+			  record_text(record->node), "path", record_text(record->path), "gone",
 			  record->gone, "definition", record->definition);
 
 	return record_finish(value, record->rest);
@@ -438,7 +308,7 @@ const char *node_mode_name(enum node_mode mode)
 
 int node_mode_of(const char *name)
 {
-	return name_index(node_modes, name);
+	return record_name_index(node_modes, name);
 }
 
 const char *key_vm(char buffer[RECORD_KEY_SIZE], const char *vm, const char *leaf)

@@ -49,6 +49,36 @@ int order_parse(json_t *value, struct order *ret, struct error *err); /* NULL va
 json_t *order_json(const struct order *order);
 const char *order_kind_name(enum order_kind kind);
 
+/* /drover/vms/NAME/placement: where the VM should be, beside its definition.  An order to migrate
+ * or move writes it, later a recovery too; core/placement.h says for how long it counts. */
+enum placement_kind {
+	PLACEMENT_NONE,	   /* nothing any more; the numbers stay */
+	PLACEMENT_MIGRATE, /* for a while; `return_to` is its home */
+	PLACEMENT_MOVE,	   /* for good */
+	PLACEMENT_RECOVER, /* because its node is gone */
+};
+enum placement_method { PLACEMENT_AUTO, PLACEMENT_LIVE, PLACEMENT_SHUTDOWN };
+struct placement {
+	enum placement_kind kind;
+	char node[RECORD_NAME_SIZE];	  /* "" with PLACEMENT_NONE */
+	char return_to[RECORD_NAME_SIZE]; /* "" = null */
+	char kvm_host[RECORD_NAME_SIZE]; /* that of the definition when it was written; "" = null */
+	uint64_t generation;		 /* of the definition then */
+	enum placement_method method;
+	uint64_t max_downtime_ms, bandwidth; /* bytes a second; 0 = null: the definition says */
+	uint64_t number;		     /* grows with each order */
+	uint64_t cancel;		     /* of the newest order to cancel; 0 = null */
+	char since[32];			     /* RFC 3339 */
+	char by[96];			     /* who, for people */
+	json_t *rest;
+};
+int placement_parse(json_t *value, struct placement *ret, struct error *err); /* NULL: none */
+json_t *placement_json(const struct placement *placement);
+void placement_done(struct placement *placement);
+const char *placement_kind_name(enum placement_kind kind);
+const char *placement_method_name(enum placement_method method);
+int placement_method_of(const char *name); /* -1: none */
+
 /* /drover/nodes/NODE/life */
 struct life {
 	uint64_t n;

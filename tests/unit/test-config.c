@@ -100,6 +100,11 @@ static void without_a_file_the_defaults_hold(void **state)
 	assert_true(config->log_to_file);
 	assert_int_equal(config->serial_log_max, 16 << 20);
 	assert_string_equal(config->bridge_prefix, "br");
+	assert_int_equal(config->migration_outgoing, 1);
+	assert_int_equal(config->migration_incoming, 1);
+	assert_int_equal(config->migration_port, 0);
+	assert_string_equal(config->migration_address, "127.0.0.1");
+	assert_false(config->storage_shared);
 	assert_int_equal(config->timers.graceful_stop, 60000000);
 	assert_int_equal(config->timers.store_retry, 200000);
 	assert_int_equal(config->timers.volume, UINT64_C(3600000000));

@@ -239,6 +239,61 @@ static void every_name_of_a_state_and_a_wish_is_read_back(void **state)
 	assert_int_equal(node_mode_of("broken"), -1);
 }
 
+#define PLACEMENT_TEXT                                                                             \
+	"{\"v\":1,\"kind\":\"migrate\",\"node\":\"beta\",\"return_to\":\"alpha\","                 \
+	"\"kvm_host\":\"alpha\",\"generation\":3,\"method\":\"live\",\"max_downtime_ms\":500,"     \
+	"\"bandwidth\":null,\"number\":7,\"cancel\":6,\"since\":\"2026-11-21T10:00:00Z\","         \
+	"\"by\":\"uid 0 at alpha\",\"later\":true}"
+
+static void a_placement_record_is_read_and_written_back_whole(void **state)
+{
+	CLEANUP(placement_done) struct placement placement = { 0 };
+	json_auto_t *value = json_of(PLACEMENT_TEXT), *again = NULL;
+
+	assert_int_equal(placement_parse(value, &placement, NULL), 0);
+	assert_int_equal(placement.kind, PLACEMENT_MIGRATE);
+	assert_string_equal(placement.node, "beta");
+	assert_string_equal(placement.return_to, "alpha");
+	assert_string_equal(placement.kvm_host, "alpha");
+	assert_int_equal(placement.generation, 3);
+	assert_int_equal(placement.method, PLACEMENT_LIVE);
+	assert_int_equal(placement.max_downtime_ms, 500);
+	assert_int_equal(placement.bandwidth, 0);
+	assert_int_equal(placement.number, 7);
+	assert_int_equal(placement.cancel, 6);
+	again = placement_json(&placement);
+	assert_true(json_equal(value, again));
+}
+
+static void no_placement_record_is_none_and_a_damaged_one_is_refused(void **state)
+{
+	static const struct {
+		const char *text, *message;
+	} cases[] = {
+		{ "7", "the placement record is not a JSON object" },
+		{ "{\"kind\":\"move\"}", "the placement record is 'move' and names no node" },
+		{ "{\"node\":\"a\"}", "the placement record is 'none' and names a node" },
+		{ "{\"kind\":\"drift\",\"node\":\"a\"}",
+		  "'kind' of the placement record is 'drift', which is not known" },
+		{ "{\"kind\":\"move\",\"node\":\"a\",\"method\":\"warm\"}",
+		  "'method' of the placement record is 'warm', which is not known" },
+		{ "{\"kind\":\"move\",\"node\":\"a\",\"bandwidth\":-1}",
+		  "'bandwidth' of the placement record is not a whole number from 0 on" },
+	};
+	struct placement placement = { .number = 7 };
+
+	assert_int_equal(placement_parse(NULL, &placement, NULL), 0);
+	assert_int_equal(placement.kind, PLACEMENT_NONE);
+	assert_int_equal(placement.number, 0);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		json_auto_t *value = json_of(cases[i].text);
+		struct error err = { 0 };
+
+		assert_int_equal(placement_parse(value, &placement, &err), -EBADMSG);
+		assert_string_equal(err.text, cases[i].message);
+	}
+}
+
 static void keys_of_the_store_are_paths(void **state)
 {
 	char key[RECORD_KEY_SIZE];
@@ -264,6 +319,8 @@ int main(void)
 		cmocka_unit_test(an_applied_definition_says_apply),
 		cmocka_unit_test(a_definition_record_without_a_definition_is_refused),
 		cmocka_unit_test(every_name_of_a_state_and_a_wish_is_read_back),
+		cmocka_unit_test(a_placement_record_is_read_and_written_back_whole),
+		cmocka_unit_test(no_placement_record_is_none_and_a_damaged_one_is_refused),
 		cmocka_unit_test(keys_of_the_store_are_paths),
 	};
 
