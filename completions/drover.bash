@@ -8,7 +8,7 @@ _drover_vms() {
 _drover() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
 	local commands="apply ls status explain start stop restart kill pause resume ensure rm exec
-		console monitor qmp guest hardware volume events logs config node shutdown-all version
+		console monitor qmp guest hardware volume events logs config node cluster shutdown-all version
 		help"
 	local everywhere="--root --format --no-color --help --version"
 	local waiting="--wait --no-wait --timeout"
@@ -48,6 +48,13 @@ _drover() {
 	"" | help) COMPREPLY=($(compgen -W "$commands" -- "$cur")) ;;
 	apply) compopt -o filenames && COMPREPLY=($(compgen -f -- "$cur")) ;;
 	node) COMPREPLY=($(compgen -W "status ready" -- "$cur")) ;;
+	cluster)
+		if [[ $prev == join ]]; then
+			compopt -o filenames && COMPREPLY=($(compgen -f -- "$cur"))
+		else
+			COMPREPLY=($(compgen -W "status init token join leave" -- "$cur"))
+		fi
+		;;
 	volume)
 		if [[ $prev == ls ]]; then
 			COMPREPLY=($(compgen -W "$(_drover_vms)" -- "$cur"))

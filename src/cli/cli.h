@@ -98,6 +98,11 @@ int vm_argument(const char *argument, char buffer[VM_ARGUMENT_SIZE], struct erro
 
 /* The commands. */
 int run_apply(struct cli *cli, struct error *err);
+int run_cluster_init(struct cli *cli, struct error *err);
+int run_cluster_join(struct cli *cli, struct error *err);
+int run_cluster_leave(struct cli *cli, struct error *err);
+int run_cluster_status(struct cli *cli, struct error *err);
+int run_cluster_token(struct cli *cli, struct error *err);
 int run_config(struct cli *cli, struct error *err);
 int run_console(struct cli *cli, struct error *err);
 int run_events(struct cli *cli, struct error *err);

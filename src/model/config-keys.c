@@ -79,6 +79,24 @@ static const struct key memory_keys[] = {
 	{ 0 },
 };
 
+static const struct key cluster_keys[] = {
+	{ .name = "address", .type = KEY_TEXT, .nullable = true, .store = STORE_COPY,
+	  .offset = AT(cluster_address), .fallback = "", .example = "192.0.2.7",
+	  .pattern = "^[0-9]+(\\.[0-9]+){3}$|^[0-9a-fA-F]*:[0-9a-fA-F:.]*$",
+	  .right = "an IPv4 or IPv6 address of this host in numbers",
+	  .meaning = "Address of this host at which the agents of other nodes reach this one; "
+		     "empty: none does." },
+	{ .name = "port", .type = KEY_INTEGER, .min = 1, .max = 65535, .store = STORE_UNSIGNED,
+	  .offset = AT(cluster_port), .fallback = "8441", .example = "8441",
+	  .meaning = "TCP port there; open once this node is in a cluster." },
+	{ .name = "certificate_life", .type = KEY_DURATION, .store = STORE_U64,
+	  .offset = AT(certificate_life), .min = 10 * SEC, .max = 3650 * DAY, .fallback = "2160h",
+	  .example = "2160h",
+	  .meaning = "How long the certificates that this node signs are valid; they are renewed "
+		     "after two thirds of it." },
+	{ 0 },
+};
+
 static const struct key log_keys[] = {
 	{ .name = "level", .type = KEY_CHOICE, .choices = log_levels, .store = STORE_COPY,
 	  .offset = AT(log_level), .fallback = "info", .meaning = "How much is logged." },
@@ -193,6 +211,8 @@ const struct key config_keys[] = {
 	{ .name = "defaults", .type = KEY_MAP, .inner = defaults_keys,
 	  .meaning = "For definitions that do not say." },
 	{ .name = "memory", .type = KEY_MAP, .inner = memory_keys, .meaning = "Admission of VMs." },
+	{ .name = "cluster", .type = KEY_MAP, .inner = cluster_keys,
+	  .meaning = "How the nodes of a cluster reach each other." },
 	{ .name = "log", .type = KEY_MAP, .inner = log_keys, .meaning = "Logs." },
 	{ .name = "migration", .type = KEY_MAP, .inner = migration_keys,
 	  .meaning = "Live migration." },

@@ -43,6 +43,7 @@ struct config *config_free(struct config *config)
 	free(config->machine_type);
 	free(config->cpu_model);
 	free(config->host_dir);
+	free(config->cluster_address);
 	free(config->log_level);
 	free(config->bridge_prefix);
 	free(config->migration_address);
@@ -161,6 +162,17 @@ static int name_node(struct config *config, struct error *err)
 			name, config->paths.etc);
 	config->node = xstrdup(name);
 	(void)json_object_set_new(config->sources, "node", json_string("host name"));
+	return 0;
+}
+
+int config_check_node(const char *name)
+{
+	static const char good[] = "abcdefghijklmnopqrstuvwxyz0123456789.-";
+	size_t length = strlen(name);
+
+	if (length == 0 || length > 63 || strspn(name, good) != length || name[0] == '.' ||
+	    name[0] == '-')
+		return -EINVAL;
 	return 0;
 }
 

@@ -36,6 +36,9 @@ struct config {
 	uint64_t memory_overhead_mib; /* memory.overhead_mib: 512 (fc: vm-expected-overhead) */
 	char *host_dir;		      /* host_dir: /run/drover-host: what all agents of one
 				       * machine share (bookings, uids) */
+	char *cluster_address;	      /* cluster.address: "" = no other node reaches this one */
+	unsigned cluster_port;	      /* cluster.port: 8441 */
+	uint64_t certificate_life;    /* cluster.certificate_life: 90 days, microseconds */
 	char *log_level;	      /* log.level: info */
 	bool log_to_file;	      /* log.file: true = LOG/droverd.log and per-VM keeper.log */
 	uint64_t serial_log_max;      /* log.serial_max_bytes: 16 MiB, then rotated, 2 kept */
@@ -81,6 +84,8 @@ struct config {
 
 int config_load(const char *root, struct config **ret_config, struct error *err);
 struct config *config_free(struct config *config);
+/* 0: a node may be called so. */
+int config_check_node(const char *name);
 /* {"KEY": {"value": ..., "source": "default" | "host name" | "FILE:LINE"}, ...} in the table's
  * order. */
 json_t *config_json(const struct config *config);

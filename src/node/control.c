@@ -9,7 +9,9 @@
 #include <unistd.h>
 
 #include "model/config.h"
+#include "node/cluster.h"
 #include "node/definitions.h"
+#include "node/enrol.h"
 #include "node/events.h"
 #include "node/facts.h"
 #include "node/logs.h"
@@ -86,6 +88,11 @@ PLAIN(on_logs, logs_request)
 PLAIN(on_relay, relay_request)
 PLAIN(on_hardware, relay_hardware)
 PLAIN(on_volumes, volumes_request)
+PLAIN(on_cluster_init, cluster_init)
+PLAIN(on_cluster_token, cluster_token)
+PLAIN(on_cluster_join, enrol_join)
+PLAIN(on_cluster_leave, cluster_leave)
+PLAIN(on_cluster_status, cluster_status)
 #undef PLAIN
 
 static const struct {
@@ -118,6 +125,11 @@ static const struct {
 	{ "node", on_node },
 	{ "node-ready", mode_node_ready },
 	{ "shutdown-all", mode_shutdown_all },
+	{ "cluster-init", on_cluster_init },
+	{ "cluster-token", on_cluster_token },
+	{ "cluster-join", on_cluster_join },
+	{ "cluster-leave", on_cluster_leave },
+	{ "cluster-status", on_cluster_status },
 };
 
 static void on_request(void *ctx, struct request *request)

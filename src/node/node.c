@@ -14,14 +14,17 @@
 
 #include "model/config.h"
 #include "model/definition.h"
+#include "node/channel.h"
 #include "node/control.h"
 #include "node/directory.h"
 #include "node/events.h"
 #include "node/facts.h"
 #include "node/job.h"
+#include "node/membership.h"
 #include "node/mode.h"
 #include "node/orders.h"
 #include "node/records.h"
+#include "node/renewal.h"
 #include "node/session.h"
 #include "node/vm.h"
 #include "storage/storage.h"
@@ -57,8 +60,11 @@ struct node *node_free(struct node *node)
 	if (node->events)
 		node->events = events_close(node->events);
 	node->control = control_close(node->control);
+	node->channel = channel_close(node->channel);
 	jobs_end(node);
 	facts_close(node->facts);
+	membership_close(node->membership);
+	renewal_close(node->renewal);
 	directory_close(node->directory);
 	records_close(node->records);
 	mode_close(node);
@@ -228,6 +234,9 @@ int node_listen(struct node *node, struct error *err)
 	int r;
 
 	r = control_open(node, err);
+	if (r < 0)
+		return r;
+	r = membership_open(node, err);
 	if (r < 0)
 		return r;
 	directory_open(node);

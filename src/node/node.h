@@ -13,6 +13,8 @@
  *	mode         may VMs run on this node at all?
  *	orders       commands of users that are waited for
  *	control      control.sock and its table of requests
+ *	membership   certificate and list of members (renewal, enrol, tokens, cluster)
+ *	channel      where the agents of other nodes ask; remote: where we ask them
  *	events       what happened, for people
  */
 #pragma once
@@ -24,6 +26,7 @@
 #include "model/records.h"
 #include "util/clock.h"
 
+struct channel;
 struct config;
 struct control;
 struct directory;
@@ -31,9 +34,11 @@ struct error;
 struct events;
 struct facts;
 struct job;
+struct membership;
 struct node_vm;
 struct order_wait;
 struct records;
+struct renewal;
 struct session;
 struct storage;
 struct store;
@@ -51,6 +56,9 @@ struct node {
 	struct storage *storage;
 	struct records *records;
 	struct session *session;
+	struct membership *membership;
+	struct renewal *renewal;
+	struct channel *channel;
 	struct directory *directory;
 	struct control *control;
 	struct events *events;

@@ -12,6 +12,7 @@
 #include "model/config.h"
 #include "node/ask.h"
 #include "node/events.h"
+#include "node/membership.h"
 #include "node/node.h"
 #include "node/vm.h"
 #include "store/store.h"
@@ -96,8 +97,9 @@ static json_t *info_json(const struct node *node)
 	struct sysinfo info = { 0 };
 
 	(void)sysinfo(&info);
-	return json_pack("{s:i, s:s, s:I, s:I, s:s, s:s}", "v", 1, "version", DROVER_VERSION,
-			 "cpus", (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "memory_mib",
+	return json_pack("{s:i, s:s, s:s, s:I, s:I, s:s, s:s}", "v", 1, "version", DROVER_VERSION,
+			 "address", membership_address(node), "cpus",
+			 (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "memory_mib",
 			 (json_int_t)((uint64_t)info.totalram * info.mem_unit >> 20), "boot",
 			 node->boot_id, "machine", node->machine_id);
 }

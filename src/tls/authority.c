@@ -265,6 +265,38 @@ int authority_sign(const char *dir, const char *request, const char *node,
 	return r < 0 ? tls_error(err, r, "cannot sign a certificate") : 0;
 }
 
+int authority_fingerprint(const char *dir, char buffer[TLS_FINGERPRINT_SIZE], struct error *err)
+{
+	CLEANUP(deinit_certificate) gnutls_x509_crt_t certificate = NULL;
+	CLEANUP_FREE char *pem = NULL;
+	gnutls_datum_t datum, der = { 0 };
+	int r;
+
+	r = authority_certificate(dir, &pem, err);
+	if (r < 0)
+		return r;
+	datum = tls_datum(pem);
+	r = gnutls_x509_crt_init(&certificate);
+	if (r >= 0)
+		r = gnutls_x509_crt_import(certificate, &datum, GNUTLS_X509_FMT_PEM);
+	if (r >= 0)
+		r = gnutls_x509_crt_export2(certificate, GNUTLS_X509_FMT_DER, &der);
+	if (r < 0)
+		return tls_error(err, r, "the certificate authority cannot be read");
+	tls_fingerprint(&der, buffer);
+	gnutls_free(der.data);
+	return 0;
+}
+
+void authority_remove(const char *dir)
+{
+	CLEANUP_FREE char *key = xasprintf("%s/" CA_KEY_FILE, dir);
+	CLEANUP_FREE char *certificate = xasprintf("%s/" CA_FILE, dir);
+
+	(void)unlink(key);
+	(void)unlink(certificate);
+}
+
 static int fill_request(gnutls_x509_crq_t request, gnutls_x509_privkey_t key, const char *node)
 {
 	int r = gnutls_x509_crq_set_version(request, 1);
@@ -303,4 +335,11 @@ int request_make(const char *node, char **ret_key, char **ret_request, struct er
 	*ret_request = tls_take_text(&datum);
 	*ret_key = TAKE_PTR(pem);
 	return 0;
+}
+
+void secret_hash(const char *secret, char buffer[TLS_FINGERPRINT_SIZE])
+{
+	gnutls_datum_t datum = tls_datum(secret);
+
+	tls_fingerprint(&datum, buffer);
 }

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <time.h>
 
+#include "tls/tls.h"
+
 struct error;
 
 struct period {
@@ -18,8 +20,15 @@ bool authority_here(const char *dir);
  * is not granted. */
 int authority_sign(const char *dir, const char *request, const char *node,
 		   const struct period *period, char **ret_certificate, struct error *err);
+/* SHA-256 of the CA's certificate. */
+int authority_fingerprint(const char *dir, char buffer[TLS_FINGERPRINT_SIZE], struct error *err);
+/* Takes back what authority_make() did, when the cluster has another one. */
+void authority_remove(const char *dir);
 /* The CA's certificate, PEM. */
 int authority_certificate(const char *dir, char **ret_certificate, struct error *err);
 
 /* A new key and the request for a certificate on it (PEM), for authority_sign(). */
 int request_make(const char *node, char **ret_key, char **ret_request, struct error *err);
+
+/* What may be kept of a secret: SHA-256 as hex. */
+void secret_hash(const char *secret, char buffer[TLS_FINGERPRINT_SIZE]);

@@ -2,12 +2,14 @@
 /* Who a node is: its key, its certificate and the CA whose others it believes.  Loaded once, shared
  * by all connections that were made with it; a new certificate is a new identity. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "tls/internal.h"
 #include "util/cleanup.h"
 #include "util/error.h"
+#include "util/file.h"
 #include "util/mem.h"
 #include "wire/transport.h"
 
@@ -139,4 +141,9 @@ int tls_identity_write(const char *dir, const char *ca, const char *key, const c
 		r = tls_write_file(dir, NODE_FILE, true, both, err);
 	gnutls_memset(both, 0, strlen(both));
 	return r;
+}
+
+int tls_identity_remove(const char *dir, struct error *err)
+{
+	return file_remove_tree(AT_FDCWD, dir, err);
 }

@@ -27,6 +27,8 @@ void tls_identity_period(const struct tls_identity *identity, time_t *ret_from, 
 /* Writes key and certificate, and before that the CA's certificate unless NULL; all PEM. */
 int tls_identity_write(const char *dir, const char *ca, const char *key, const char *certificate,
 		       struct error *err);
+/* Forgets who we are: removes all files of the directory. */
+int tls_identity_remove(const char *dir, struct error *err);
 
 /* Each takes `fd`, connected or connecting, in every case; the transport is for
  * peer_open_transport() and friends.  What is said goes to nobody before both sides have proven who

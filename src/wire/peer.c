@@ -255,6 +255,12 @@ int peer_open_transport(struct transport *transport, sd_event *loop, const struc
 	return peer_finish(peer, r, loop, ret_peer, err);
 }
 
+void peer_limit(struct peer *peer, size_t line_max, size_t parts_max)
+{
+	if (peer->stream)
+		stream_limit(peer->stream, line_max, parts_max);
+}
+
 struct transport *peer_transport(const struct peer *peer)
 {
 	return peer->stream ? stream_transport(peer->stream) : NULL;

@@ -44,6 +44,8 @@ int peer_open(int fd, sd_event *loop, const struct peer_ops *ops, void *ctx, str
 int peer_open_transport(struct transport *transport, sd_event *loop, const struct peer_ops *ops,
 			void *ctx, struct peer **ret_peer, struct error *err);
 struct transport *peer_transport(const struct peer *peer); /* NULL: a plain socket */
+/* As stream_limit(), from the next message on. */
+void peer_limit(struct peer *peer, size_t line_max, size_t parts_max);
 /* Open requests of ours are not answered any more; requests of theirs that are still being worked
  * on may be answered later, into the void.  Takes NULL, returns NULL. */
 struct peer *peer_close(struct peer *peer);

@@ -542,7 +542,7 @@ class Documents(unittest.TestCase):
         cls.help = run(None, "help").stdout.decode()
         part = cls.help.split("Commands:")[1].split("Options of all")[0]
         lines = [re.split(r" {2,}", line.strip())[0] for line in part.splitlines() if line.strip()]
-        cls.commands = [re.match(r"[a-z-]+(?: (?:ls|status|ready)\b)?", line)[0] for line in lines]
+        cls.commands = [re.match(r"[a-z-]+(?: (?:ls|status|ready|init|token|join|leave)\b)?", line)[0] for line in lines]
         cls.options = sorted(set(re.findall(r"--[a-z-]+", cls.help.split("Options of all")[1])))
         cls.texts = {}
         for name in "man/drover.1.scd", "completions/drover.bash", "completions/_drover":
@@ -553,7 +553,9 @@ class Documents(unittest.TestCase):
         wanted = ("apply ls status explain start stop restart kill pause resume ensure rm exec "
                   "console monitor qmp guest hardware events logs config shutdown-all version help")
         self.assertEqual(sorted(self.commands),
-                         sorted([*wanted.split(), "volume ls", "node status", "node ready"]))
+                         sorted([*wanted.split(), "volume ls", "node status", "node ready",
+                                 *(f"cluster {word}" for word in
+                                   ("status", "init", "token", "join", "leave"))]))
 
     def test_each_command_has_help(self):
         for command in self.commands:

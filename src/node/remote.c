@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "node/remote.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "node/job.h"
+#include "node/membership.h"
+#include "node/node.h"
+#include "tls/tls.h"
+#include "util/cleanup.h"
+#include "util/error.h"
+#include "util/mem.h"
+#include "wire/json.h"
+#include "wire/peer.h"
+#include "wire/tcp.h"
+
+#define PATIENCE (5 * USEC_PER_SEC) /* to be connected and known */
+
+struct remote {
+	struct job job;
+	struct peer *peer;
+	char *whom; /* for people */
+	const struct remote_ops *ops;
+	void *ctx;
+};
+
+static struct remote *remote_of(struct job *job)
+{
+	return container_of(job, struct remote, job);
+}
+
+static void remote_done(struct job *job)
+{
+	struct remote *remote = remote_of(job);
+
+	remote->peer = peer_close(remote->peer);
+	free(remote->whom);
+}
+
+static void on_reply(void *ctx, int r, json_t *value, const struct error *err)
+{
+	struct remote *remote = ctx;
+	const struct remote_ops *ops = remote->ops;
+	void *theirs = remote->ctx;
+	struct error why = { 0 };
+
+	if (r < 0) {
+		why = *err;
+		/* What the other agent says needs no prefix, that it says nothing does. */
+		if (r != -EREMOTEIO)
+			(void)error_prefix(&why, r, "%s does not answer", remote->whom);
+	}
+	json_incref(value);
+	job_end(&remote->job);
+	ops->reply(theirs, r, value, &why);
+	json_decref(value);
+}
+
+static void on_event(void *ctx, const char *name, json_t *data, json_t *whole)
+{
+	struct remote *remote = ctx;
+
+	if (remote->ops->progress && data && strcmp(name, "progress") == 0)
+		remote->ops->progress(remote->ctx, data);
+}
+
+/* The open question was answered with that before. */
+static const struct peer_ops remote_peer_ops = { .event = on_event };
+
+/* A connection that begins to come about. */
+static int reach(struct node *node, const struct remote_question *question, struct transport **ret,
+		 struct error *err)
+{
+	struct tls_identity *identity = membership_identity(node);
+	int fd, r;
+
+	if (!question->pin && !identity)
+		return error_refuse(err, "this node is in no cluster; 'drover cluster init' makes "
+					 "one, 'drover cluster join' enters one");
+	fd = tcp_connect(question->address, err);
+	if (fd < 0)
+		return fd;
+	r = question->pin ? tls_connect_pinned(fd, question->pin, ret, err)
+			  : tls_connect(fd, identity, question->node, ret, err);
+	if (r >= 0)
+		tls_set_patience(*ret, PATIENCE);
+	return r;
+}
+
+int remote_ask(struct node *node, const struct remote_question *question,
+	       const struct remote_ops *ops, void *ctx, struct remote **ret, struct error *err)
+{
+	struct transport *transport;
+	struct remote *remote;
+	int r;
+
+	r = reach(node, question, &transport, err);
+	if (r < 0)
+		return r;
+	remote = xcalloc(1, sizeof(*remote));
+	remote->ops = ops;
+	remote->ctx = ctx;
+	remote->whom = question->node
+			       ? xasprintf("node '%s' (%s)", question->node, question->address)
+			       : xasprintf("the agent at %s", question->address);
+	job_begin(&remote->job, node, remote_done);
+	r = peer_open_transport(transport, node->loop, &remote_peer_ops, remote, &remote->peer,
+				err);
+	if (r >= 0)
+		r = peer_call(remote->peer, question->command, question->args,
+			      question->timeout_usec, on_reply, remote, err);
+	if (r < 0) {
+		job_end(&remote->job);
+		return r;
+	}
+	*ret = remote;
+	return 0;
+}
+
+struct remote *remote_cancel(struct remote *remote)
+{
+	if (remote)
+		job_end(&remote->job);
+	return NULL;
+}

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nodes that become a cluster: authority, tokens, certificates and their renewal, between agents that
+share the embedded store of one machine."""
+import json
+import os
+import socket
+import ssl
+import stat
+
+import pytest
+
+import drover
+
+pytestmark = pytest.mark.asan
+
+
+def free_port():
+	with socket.socket() as probe:
+		probe.bind(('127.0.0.1', 0))
+		return probe.getsockname()[1]
+
+
+@pytest.fixture
+def new_node(new_host, tmp_path):
+	"""Makes hosts whose agents share one store."""
+	def make(name, store='store', life='2160h', **config):
+		host = new_host(name, store=f'local:{tmp_path}/{store}.db', cluster={
+			'address': '127.0.0.1', 'port': free_port(), 'certificate_life': life}, **config)
+		return host.start_agent()
+	return make
+
+
+def status(host):
+	return host.drover('--format', 'json', 'cluster', 'status').json()
+
+
+def token_of(host, *words):
+	done = host.drover('cluster', 'token', *words)
+	assert done.rc == 0, done
+	return done.out.strip()
+
+
+def join(host, token):
+	return host.drover('cluster', 'join', input=token.encode())
+
+
+@pytest.fixture
+def pair(new_node):
+	alpha, beta = new_node('alpha'), new_node('beta')
+	assert alpha.drover('cluster', 'init').rc == 0
+	done = join(beta, token_of(alpha))
+	assert done.rc == 0, done
+	return alpha, beta
+
+
+def test_a_node_joins_with_a_token_and_both_know_it(pair):
+	alpha, beta = pair
+	drover.wait(lambda: all(member['address'] for member in status(alpha)['members']),
+		'both have an address')
+	seen = status(alpha)
+	assert seen['cluster'] == status(beta)['cluster'] and seen['authority'] == 'alpha'
+	assert [(member['name'], member['alive'], member['authority']) for member in seen['members']] \
+		== [('alpha', True, True), ('beta', True, False)]
+	assert status(beta)['not_served'] is None and status(beta)['certificate']['trouble'] is None
+
+
+def test_keys_are_for_root_only_and_the_authority_stays_where_it_was_made(pair):
+	alpha, beta = pair
+	for host, name in (alpha, 'node.pem'), (alpha, 'ca-key.pem'), (beta, 'node.pem'):
+		assert stat.S_IMODE(os.stat(host.lib / 'tls' / name).st_mode) == 0o600
+	assert stat.S_IMODE(os.stat(alpha.lib / 'tls').st_mode) == 0o700
+	assert not (beta.lib / 'tls/ca-key.pem').exists()
+
+
+def test_a_token_is_good_once_and_kept_as_a_hash(pair, new_node):
+	alpha, _ = pair
+	gamma, delta = new_node('gamma'), new_node('delta')
+	token = token_of(alpha)
+	secret = token.split('/')[2]
+	assert secret not in (alpha.lib / 'tls/tokens.json').read_text()
+	assert join(gamma, token).rc == 0
+	again = join(delta, token)
+	assert again.rc == 69 and 'was used before' in again.err
+	for host in alpha, gamma, delta:
+		assert secret not in (host.log / 'droverd.log').read_text()
+		assert secret not in (host.log / 'events.jsonl').read_text()
+
+
+def test_a_token_for_a_node_is_for_no_other_and_lets_that_one_in_again(pair, new_node):
+	alpha, beta = pair
+	gamma = new_node('gamma')
+	token = token_of(alpha, 'beta')
+	wrong = join(gamma, token)
+	assert wrong.rc == 69 and "for node 'beta'" in wrong.err
+	# Its disk is lost: the cluster still has a member of that name.
+	beta.stop_agent()
+	for name in os.listdir(beta.lib / 'tls'):
+		os.unlink(beta.lib / 'tls' / name)
+	beta.start_agent()
+	refused = join(beta, token_of(alpha))
+	assert refused.rc == 69 and 'drover cluster token beta' in refused.err
+	assert join(beta, token).rc == 0
+
+
+def test_a_node_of_another_store_is_told_so_and_keeps_its_token(pair, new_node):
+	alpha, _ = pair
+	stranger = new_node('gamma', store='elsewhere')
+	token = token_of(alpha)
+	refused = join(stranger, token)
+	assert refused.rc == 69 and "'store:'" in refused.err
+	assert not (stranger.lib / 'tls/node.pem').exists()
+	assert join(new_node('delta'), token).rc == 0
+
+
+def test_a_store_has_one_cluster(pair, new_node):
+	gamma = new_node('gamma')
+	refused = gamma.drover('cluster', 'init')
+	assert refused.rc == 69 and 'drover cluster join' in refused.err
+	assert not (gamma.lib / 'tls').exists()
+
+
+def test_nonsense_instead_of_a_token(new_node):
+	alpha = new_node('alpha')
+	assert join(alpha, 'nonsense').rc == 65
+	assert alpha.drover('cluster', 'join', '/nonexistent').rc != 0
+	assert alpha.drover('cluster', 'token').rc == 69
+
+
+def test_without_an_address_there_is_no_cluster(new_host):
+	alpha = new_host('alpha').start_agent()
+	refused = alpha.drover('cluster', 'init')
+	assert refused.rc == 69 and 'cluster: {address:' in refused.err
+
+
+def test_certificates_are_renewed_in_time_without_a_restart(new_node):
+	alpha, beta = new_node('alpha', life='15s'), new_node('beta')
+	assert alpha.drover('cluster', 'init').rc == 0
+	assert join(beta, token_of(alpha)).rc == 0
+	for host in alpha, beta:
+		first = status(host)['certificate']['until']
+		host.wait(lambda: status(host)['certificate']['until'] > first, 'another certificate', 60)
+		assert host.agent_process.alive
+
+
+def test_a_certificate_outlives_its_agent(pair):
+	alpha, beta = pair
+	before = status(beta)
+	beta.kill_agent()
+	beta.start_agent()
+	after = status(beta)
+	assert after['cluster'] == before['cluster'] and after['certificate'] == before['certificate']
+	assert after['not_served'] is None
+
+
+def test_who_leaves_is_no_member_and_the_authority_is_the_last_to_go(pair):
+	alpha, beta = pair
+	refused = alpha.drover('cluster', 'leave')
+	assert refused.rc == 69 and 'last one' in refused.err
+	assert beta.drover('cluster', 'leave').rc == 0
+	assert not (beta.lib / 'tls').exists() and status(beta)['cluster'] is None
+	assert [member['name'] for member in status(alpha)['members']] == ['alpha']
+	assert alpha.drover('cluster', 'leave').rc == 0
+	assert status(alpha)['members'] == []
+	assert beta.drover('cluster', 'init').rc == 0
+
+
+def test_a_node_that_holds_a_vm_does_not_leave(pair):
+	_, beta = pair
+	beta.apply(drover.micro('held', kvm_host='beta'))
+	refused = beta.drover('cluster', 'leave')
+	assert refused.rc == 69 and "'held'" in refused.err
+
+
+def talk(host, context, *messages):
+	"""What an agent answers on its cluster port; [] when it closes the connection instead."""
+	port = json.loads((host.etc / 'drover.yaml').read_text())['cluster']['port']
+	answers = []
+	try:
+		with socket.create_connection(('127.0.0.1', port), drover.DEADLINE) as plain, \
+				context.wrap_socket(plain) as tls:
+			for message in messages:
+				tls.sendall(json.dumps(message).encode() + b'\n')
+				with tls.makefile('rb') as lines:
+					answers.append(json.loads(lines.readline()))
+	except (OSError, ValueError):
+		pass
+	return answers
+
+
+def test_a_stranger_may_only_ask_to_join_and_a_former_member_nothing(pair):
+	alpha, beta = pair
+	stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+	stranger.check_hostname = False
+	stranger.verify_mode = ssl.CERT_NONE
+	[answer] = talk(alpha, stranger, {'execute': 'renew', 'id': 1, 'arguments': {'request': ''}})
+	assert answer['error']['class'] == 'refused'
+	[answer] = talk(alpha, stranger, {'execute': 'join', 'id': 1, 'arguments': {
+		'node': 'gamma', 'secret': '0' * 32, 'request': ''}})
+	assert answer['error']['class'] == 'refused' and 'token' in answer['error']['desc']
+	# Where no authority is, a stranger is not even heard.
+	assert talk(beta, stranger, {'execute': 'join', 'id': 1}) == []
+	member = ssl.create_default_context(cafile=beta.lib / 'tls/ca.pem')
+	member.check_hostname = False
+	member.load_cert_chain(beta.lib / 'tls/node.pem')
+	[answer] = talk(alpha, member, {'execute': 'renew', 'id': 1, 'arguments': {'request': 'x'}})
+	assert answer['error']['class'] == 'bad-data'
+	assert beta.drover('cluster', 'leave').rc == 0
+	alpha.wait(lambda: talk(alpha, member, {'execute': 'renew', 'id': 1}) == [],
+		'a former member is sent away')
