@@ -141,11 +141,16 @@ static enum action table_action(enum vm_wish wish, enum situation situation)
  */
 static enum action refine_paused(enum vm_wish wish, const struct facts *facts)
 {
-	bool may_resume = facts->retry_due || (facts->paused_by_us && !facts->waiting);
+	bool ours = facts->paused_by_us || facts->paused_by_lease;
+	bool may_resume = facts->retry_due || (ours && !facts->waiting);
 
 	if (wish == WISH_RUN && may_resume)
 		return RESUME;
-	if (wish_is_down(wish) && facts->paused_by_us && !facts->waiting && !facts->kill)
+	if (wish_is_down(wish) && ours && !facts->waiting && !facts->kill)
+		return RESUME;
+	/* No wish paused it, so none has to let it go on. */
+	if ((wish == WISH_HANDS_OFF || wish == WISH_ELSEWHERE) && facts->paused_by_lease &&
+	    !facts->waiting)
 		return RESUME;
 	return table_action(wish, SITUATION_PAUSED);
 }
@@ -250,6 +255,9 @@ struct decision reconcile(enum vm_wish wish, const struct facts *facts)
 	if (facts->busy != BUSY_NOTHING)
 		return while_busy(wish, facts);
 	decision.action = refine(wish, facts);
+	if (facts->lease_over &&
+	    (decision.action == ACTION_START || decision.action == ACTION_RESUME))
+		return (struct decision){ ACTION_NONE, "the lease of this node is over" };
 	if (decision.action == ACTION_SHUTDOWN && facts->kill)
 		decision.action = ACTION_DESTROY;
 	return decision;

@@ -60,14 +60,16 @@ enum busy {
 struct facts {
 	enum situation situation;
 	enum busy busy;
-	bool restart_due;    /* the copy was started before the newest order to restart */
-	bool retry_due;	     /* `ensure`, `start` or `resume` was said since the last attempt */
-	bool kill;	     /* end it without asking the guest */
-	bool paused_by_us;   /* by `drover pause`, remembered with the copy */
-	bool waiting;	     /* back-off after a failure: not yet time for another try */
-	bool ran;	     /* the vcpus of this copy were let run */
-	bool held_elsewhere; /* the owner record names another node, or the disks are elsewhere */
-	bool claims_held;    /* nothing runs, but the owner record still names this node */
+	bool restart_due;     /* the copy was started before the newest order to restart */
+	bool retry_due;	      /* `ensure`, `start` or `resume` was said since the last attempt */
+	bool kill;	      /* end it without asking the guest */
+	bool paused_by_us;    /* by `drover pause`, remembered with the copy */
+	bool paused_by_lease; /* the node's lease was over */
+	bool lease_over;      /* it is: no permission to run can be won now */
+	bool waiting;	      /* back-off after a failure: not yet time for another try */
+	bool ran;	      /* the vcpus of this copy were let run */
+	bool held_elsewhere;  /* the owner record names another node, or the disks are elsewhere */
+	bool claims_held;     /* nothing runs, but the owner record still names this node */
 	enum panic_policy on_panic;
 };
 

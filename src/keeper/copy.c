@@ -12,6 +12,7 @@
 
 #include "keeper/agent.h"
 #include "keeper/keeper.h"
+#include "keeper/lease.h"
 #include "keeper/link.h"
 #include "keeper/monitor.h"
 #include "keeper/report.h"
@@ -50,7 +51,7 @@ int copy_save(const struct keeper *keeper, const struct copy *copy, struct error
 	json_auto_t *value = json_build(
 		err,
 		"{s:i, s:s, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:b, "
-		"s:b}",
+		"s:b, s:b, s:s}",
 		"v", 1, "vm", keeper->name, "pid", (json_int_t)copy->id.pid, "start_time",
 		(json_int_t)copy->id.start_time, "boot_id", copy->id.boot_id, "token",
 		copy->id.token, "epoch", (json_int_t)copy->epoch, "generation",
@@ -58,7 +59,8 @@ int copy_save(const struct keeper *keeper, const struct copy *copy, struct error
 		"started_usec", (json_int_t)copy->started, "memory_mib",
 		(json_int_t)copy->memory_mib, "uid", (json_int_t)copy->uid, "ran", (int)copy->ran,
 		"paused", (int)copy->paused, "powered_off", (int)copy->powered_off, "panicked",
-		(int)copy->panicked, "end_ordered", (int)copy->end_ordered);
+		(int)copy->panicked, "end_ordered", (int)copy->end_ordered, "lease_paused",
+		(int)copy->lease_paused, "lease", lease_policy_name(copy->lease));
 
 	if (!value)
 		return -EINVAL;
@@ -95,6 +97,8 @@ static struct copy *copy_parse(const json_t *value)
 	copy->uid = (uid_t)json_int_or(value, "uid", 0);
 	copy->ran = json_bool_or(value, "ran", false);
 	copy->paused = json_bool_or(value, "paused", false);
+	copy->lease_paused = json_bool_or(value, "lease_paused", false);
+	copy->lease = lease_policy_of(json_string_or(value, "lease", NULL));
 	copy->powered_off = json_bool_or(value, "powered_off", false);
 	copy->panicked = json_bool_or(value, "panicked", false);
 	copy->end_ordered = json_bool_or(value, "end_ordered", false);
@@ -339,6 +343,7 @@ void copy_ended(struct keeper *keeper)
 
 	keeper->monitor = monitor_close(keeper->monitor);
 	keeper->pausing = keeper->resuming = false; /* their answers will not come any more */
+	lease_copy_ended(keeper);
 	link_drop_passed(keeper->link);
 	agent_reset(keeper->agent);
 	free(TAKE_PTR(keeper->pending));

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <systemd/sd-event.h>
 
+#include "core/lease.h"
 #include "util/process.h"
 
 struct error;
@@ -18,9 +19,11 @@ struct copy {
 	bool child;	      /* ours: the kernel will tell us its exit code */
 	bool ran;	      /* its vcpus were started */
 	bool paused;	      /* by `drover pause` */
+	bool lease_paused;    /* by the end of the lease */
 	bool powered_off;     /* the guest said so before the end */
 	bool panicked;
-	bool end_ordered; /* its end is wanted, not a failure */
+	bool end_ordered;	 /* its end is wanted, not a failure */
+	enum lease_policy lease; /* that its keeper obeys now */
 	uint64_t epoch, generation, restarts;
 	uint64_t started; /* wall clock, microseconds */
 	uint64_t memory_mib;

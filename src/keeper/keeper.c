@@ -9,6 +9,7 @@
 #include "core/wish.h"
 #include "keeper/cleanup.h"
 #include "keeper/copy.h"
+#include "keeper/lease.h"
 #include "keeper/link.h"
 #include "keeper/monitor.h"
 #include "keeper/ownership.h"
@@ -22,6 +23,8 @@
 
 /* The agent may be restarting. */
 #define ORDER_AGAIN (1 * USEC_PER_SEC)
+/* Nobody tells when the lease is there again. */
+#define LEASE_AGAIN (500 * USEC_PER_MSEC)
 
 enum situation keeper_situation(const struct keeper *keeper)
 {
@@ -51,6 +54,14 @@ static enum busy keeper_busy(const struct keeper *keeper)
 	return BUSY_NOTHING;
 }
 
+/* Only what may become a start or a resume needs one. */
+static bool lease_missing(const struct keeper *keeper, enum situation situation)
+{
+	return (situation == SITUATION_ABSENT || situation == SITUATION_PAUSED ||
+		situation == SITUATION_IO_ERROR) &&
+	       lease_over(keeper);
+}
+
 void keeper_facts(const struct keeper *keeper, struct facts *ret)
 {
 	const struct want *want = &keeper->want;
@@ -63,12 +74,14 @@ void keeper_facts(const struct keeper *keeper, struct facts *ret)
 		.retry_due = keeper->retry_done < want->retry,
 		.kill = want->kill,
 		.paused_by_us = keeper->copy && keeper->copy->paused,
+		.paused_by_lease = keeper->copy && keeper->copy->lease_paused,
 		.waiting = clock_now() < keeper->not_before,
 		.held_elsewhere = ownership_held_elsewhere(keeper),
 		.ran = keeper->copy && keeper->copy->ran,
 		.claims_held = !keeper->copy && ownership_held_here(keeper),
 		.on_panic = want->definition->on_panic,
 	};
+	ret->lease_over = lease_missing(keeper, ret->situation);
 }
 
 void keeper_failed(struct keeper *keeper, uint64_t ran_usec, const char *why)
@@ -183,11 +196,13 @@ static bool decide(struct keeper *keeper)
 	keeper_facts(keeper, &facts);
 	if (facts.situation == SITUATIONS)
 		return false;
+	if (facts.lease_over)
+		keeper_look_in(keeper, LEASE_AGAIN);
 	decision = reconcile(keeper->want.wish, &facts);
 	if (facts.busy == BUSY_NOTHING)
 		keeper->retry_done = keeper->want.retry;
 	if (decision.action == ACTION_NONE)
-		return facts.busy == BUSY_NOTHING;
+		return facts.busy == BUSY_NOTHING && !lease_change_policy(keeper);
 	log_decision(keeper, &facts, &decision);
 	begin(keeper, &facts, &decision);
 	return false;
@@ -200,6 +215,7 @@ static int look(sd_event_source *source, void *ctx)
 
 	if (keeper->dismissed)
 		return sd_event_exit(keeper->loop, 0);
+	lease_look(keeper);
 	if (keeper->start)
 		start_look(keeper);
 	if (keeper->want.known && !keeper->scanned && !keeper->copy)

@@ -9,6 +9,7 @@
  *	agent    the guest agent's port
  *	console  serial console for any number of clients, rotation of its log
  *	start    the job that goes from nothing to running vcpus
+ *	guard    the lease of the node: before each `cont`, and at its end
  *	stop     the job that ends a copy; cleanup is the one routine that leaves nothing behind
  *	report   the state in words: to the agent, to state.json, to the event log
  */
@@ -32,6 +33,7 @@ struct config;
 struct console;
 struct copy;
 struct hardware;
+struct lease_guard;
 struct link;
 struct monitor;
 struct ownership;
@@ -83,8 +85,9 @@ struct keeper {
 
 	struct link *link;
 	struct ownership *ownership;
-	struct copy *copy; /* NULL: no process */
-	bool remains;	   /* something of a former copy may be on the host */
+	struct lease_guard *guard; /* NULL: no copy obeyed a lease yet */
+	struct copy *copy;	   /* NULL: no process */
+	bool remains;		   /* something of a former copy may be on the host */
 	struct monitor *monitor;
 	struct agent *agent;
 	struct console *console;
@@ -92,8 +95,9 @@ struct keeper {
 	struct stop *stop;
 	struct cleanup *cleanup;
 	bool resuming, pausing, ordering; /* one request, no job of its own */
-	bool unproven;			  /* a process that may be ours cannot be told apart */
-	bool dismissed;			  /* by the agent: nothing is left to look after */
+	bool letting_run; /* `cont` is on its way: whatever was heard last, it runs */
+	bool unproven;	  /* a process that may be ours cannot be told apart */
+	bool dismissed;	  /* by the agent: nothing is left to look after */
 
 	sd_event_source *look;	/* deferred: many reasons to look, one look */
 	sd_event_source *later; /* the next look that was asked for by time */

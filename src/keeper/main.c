@@ -16,6 +16,7 @@
 #include "keeper/copy.h"
 #include "keeper/keeper.h"
 #include "keeper/launch.h"
+#include "keeper/lease.h"
 #include "keeper/link.h"
 #include "keeper/monitor.h"
 #include "keeper/ownership.h"
@@ -158,6 +159,7 @@ static void keeper_done(struct keeper *keeper)
 	console_close(keeper->console);
 	link_close(keeper->link);
 	ownership_free(keeper->ownership);
+	lease_guard_free(keeper->guard);
 	if (keeper->dismissed)
 		root_forget_vm(keeper);
 	copy_free(keeper->copy);

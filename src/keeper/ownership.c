@@ -24,8 +24,9 @@
 struct owner_write {
 	json_t *args; /* the request, unchanged at each repetition */
 	ownership_fn done;
-	bool asked;  /* on its way to the agent of now */
-	bool unsure; /* a try went unanswered: it may have landed, or land yet */
+	uint64_t asked_at; /* the last time */
+	bool asked;	   /* on its way to the agent of now */
+	bool unsure;	   /* a try went unanswered: it may have landed, or land yet */
 	sd_event_source *retry;
 };
 
@@ -129,6 +130,7 @@ static void on_done(struct keeper *keeper, json_t *answer)
 	own->record = record;
 	own->version = (uint64_t)json_int_or(answer, "version", 0);
 	own->exists = own->known = true;
+	own->won = own->write->asked_at;
 	own->permitted = ownership_held_here(keeper);
 	log_info("owner record: epoch %" PRIu64 ", %s", record.epoch,
 		 own->permitted ? "held here" : "off");
@@ -155,6 +157,7 @@ static void on_conflict(struct keeper *keeper, json_t *answer)
 		return;
 	}
 	if (own->exists && owner_won(&own->record, &asked)) {
+		own->won = own->write->asked_at;
 		own->permitted = ownership_held_here(keeper);
 		finish(keeper, 0, NULL);
 		return;
@@ -226,6 +229,7 @@ static void ask(struct keeper *keeper)
 	if (write->asked || !link_up(keeper->link))
 		return; /* ownership_link_up() comes */
 	write->retry = sd_event_source_disable_unref(write->retry);
+	write->asked_at = clock_now(); /* before it is: an answer may be there before we go on */
 	if (link_call(keeper->link, "owner-write", write->args, WRITE_TIMEOUT, on_answer, keeper,
 		      &err) < 0) {
 		log_warning("cannot ask the agent: %s; retrying", err.text);
@@ -290,6 +294,27 @@ int ownership_acquire(struct keeper *keeper, const struct definition *def,
 	if (r < 0)
 		return r;
 	return begin(keeper, &next, hardware, done, err);
+}
+
+int ownership_renew(struct keeper *keeper, const char *lease, ownership_fn done, struct error *err)
+{
+	struct writer me;
+	struct owner next;
+	char by[160];
+	int r;
+
+	make_writer(keeper, by, sizeof(by), &me);
+	r = owner_renew(&keeper->ownership->record, &me, lease, &next, err);
+	if (r < 0)
+		return r;
+	return begin(keeper, &next, NULL, done, err);
+}
+
+enum lease_policy ownership_asked_policy(const struct keeper *keeper)
+{
+	const json_t *owner = json_object_get(keeper->ownership->write->args, "owner");
+
+	return lease_policy_of(json_string_or(owner, "lease", NULL));
 }
 
 int ownership_release(struct keeper *keeper, ownership_fn done, struct error *err)

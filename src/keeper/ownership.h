@@ -6,6 +6,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 
+#include "core/lease.h"
 #include "model/records.h"
 
 struct definition;
@@ -18,6 +19,7 @@ struct ownership {
 	bool exists;
 	struct owner record;
 	uint64_t version;
+	uint64_t won;	/* when the write that gave the permission was asked; clock_now() */
 	bool permitted; /* a write of this keeper's own was answered, and names this node (R1) */
 	unsigned sequence;
 	struct owner_write *write; /* open, or NULL */
@@ -36,6 +38,10 @@ typedef void (*ownership_fn)(struct keeper *keeper, int r, const struct error *e
 /* Claim or renew, storing `hardware` in the same transaction (may be NULL). */
 int ownership_acquire(struct keeper *keeper, const struct definition *definition,
 		      const struct hardware *hardware, ownership_fn done, struct error *err);
+/* The same with another lease policy, for a copy that runs on. */
+int ownership_renew(struct keeper *keeper, const char *lease, ownership_fn done, struct error *err);
+/* Of the record that the open write asks for. */
+enum lease_policy ownership_asked_policy(const struct keeper *keeper);
 int ownership_release(struct keeper *keeper, ownership_fn done, struct error *err);
 
 /* The link to the agent is there (again): ask what is open. */

@@ -4,6 +4,7 @@
 #include "core/reconcile.h"
 #include "keeper/copy.h"
 #include "keeper/keeper.h"
+#include "keeper/lease.h"
 #include "keeper/monitor.h"
 #include "keeper/ownership.h"
 #include "keeper/report.h"
@@ -52,7 +53,7 @@ void pause_begin(struct keeper *keeper)
 
 static void resume_failed(struct keeper *keeper, const char *why)
 {
-	keeper->resuming = false;
+	keeper->resuming = keeper->letting_run = false;
 	report_event(keeper, "resume-failed", NULL, "%s", why);
 	keeper_failed(keeper, 0, why);
 	keeper_look(keeper);
@@ -62,20 +63,20 @@ static void on_resumed(void *ctx, int r, json_t *value, const struct error *err)
 {
 	struct keeper *keeper = ctx;
 
+	monitor_outdated(keeper->monitor);
 	if (r < 0) {
 		resume_failed(keeper, err->text);
 		return;
 	}
-	keeper->resuming = false;
+	keeper->resuming = keeper->letting_run = false;
 	keeper->failure[0] = '\0';
 	if (keeper->copy) {
-		keeper->copy->paused = false;
+		keeper->copy->paused = keeper->copy->lease_paused = false;
 		(void)copy_save(keeper, keeper->copy, NULL);
 	}
-	monitor_outdated(keeper->monitor);
 }
 
-/* The write may have taken its time: does the wish still want these vcpus to run? (R2) */
+/* The write may have taken its time: does the wish still want these vcpus to run? */
 static bool still_wanted(const struct keeper *keeper)
 {
 	struct facts facts;
@@ -94,23 +95,31 @@ static void on_renewed(struct keeper *keeper, int r, const struct error *err)
 	if (r < 0)
 		why = *err;
 	checkpoint("keeper.resume");
-	if (r == 0 && !still_wanted(keeper)) {
+	/* R2.  Without it this ends, and is begun anew when there is a lease. */
+	if (r == 0 && (!still_wanted(keeper) || lease_check(keeper, 0, &why) < 0)) {
 		keeper->resuming = false;
 		keeper_look(keeper);
 		return;
 	}
 	if (r == 0)
 		r = monitor_call(keeper->monitor, "cont", NULL, on_resumed, keeper, &why);
+	keeper->letting_run = r == 0;
 	if (r < 0)
 		resume_failed(keeper, why.text);
 }
 
-/* A stopped copy runs again only after an answered write (R1). */
+/* A stopped copy runs again only after an answered write (R1), which changes no policy: that has
+ * a write of its own. */
 void resume_begin(struct keeper *keeper)
 {
 	struct error err = { 0 };
+	int r;
 
 	keeper->resuming = true;
-	if (ownership_acquire(keeper, keeper->want.definition, NULL, on_renewed, &err) < 0)
+	if (ownership_held_here(keeper))
+		r = ownership_renew(keeper, keeper->ownership->record.lease, on_renewed, &err);
+	else
+		r = ownership_acquire(keeper, keeper->want.definition, NULL, on_renewed, &err);
+	if (r < 0)
 		resume_failed(keeper, err.text);
 }

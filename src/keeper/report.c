@@ -16,6 +16,7 @@
 #include "keeper/cleanup.h"
 #include "keeper/copy.h"
 #include "keeper/keeper.h"
+#include "keeper/lease.h"
 #include "keeper/link.h"
 #include "keeper/monitor.h"
 #include "keeper/ownership.h"
@@ -68,6 +69,10 @@ static enum vm_state describe_absent(const struct keeper *keeper, char *reason, 
 		(void)owner_check_here(&keeper->ownership->record, keeper->config->node, &why);
 		return set_reason(reason, size, VM_FAILED, "%s", why.text);
 	}
+	if (lease_over(keeper))
+		return set_reason(reason, size, VM_OFF,
+				  "the lease of this node is over; it is started as soon as the "
+				  "store answers droverd, see 'drover node'");
 	if (*keeper->failure)
 		return set_reason(reason, size, VM_FAILED,
 				  "%s; tried again at %s, 'drover start %s' tries now",
@@ -88,8 +93,13 @@ static enum vm_state describe_present(const struct keeper *keeper, char *reason,
 		/* A pause that failed, say. */
 		return set_reason(reason, size, VM_RUNNING, "%s", keeper->failure);
 	case SITUATION_PAUSED:
+		if (keeper->copy->lease_paused && keeper->want.wish != WISH_PAUSE)
+			return set_reason(
+				reason, size, VM_PAUSED,
+				"paused since the lease of this node is over; it goes on "
+				"as soon as the store answers droverd, see 'drover node'");
 		return set_reason(reason, size, VM_PAUSED,
-				  keeper->copy->paused
+				  keeper->copy->paused || keeper->copy->lease_paused
 					  ? "paused by 'drover pause'; 'drover resume %s' goes on"
 					  : "stopped at its monitor, not by drover; 'drover resume "
 					    "%s' goes on",

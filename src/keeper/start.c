@@ -12,6 +12,7 @@
 #include "keeper/copy.h"
 #include "keeper/keeper.h"
 #include "keeper/launch.h"
+#include "keeper/lease.h"
 #include "keeper/monitor.h"
 #include "keeper/ownership.h"
 #include "keeper/pending.h"
@@ -36,6 +37,7 @@ struct start {
 	struct storage *storage;
 	struct volume_job *volume_job;
 	struct hardware_check *check;
+	bool waiting;  /* for a lease, before the vcpus may run */
 	bool launched; /* there is a copy to end when this fails */
 };
 
@@ -131,7 +133,9 @@ struct start *start_cancel(struct start *start)
 
 const char *start_step(const struct start *start)
 {
-	return steps[start->step].what;
+	return start->waiting ? "waiting until the store answers droverd again, since the lease of "
+				"this node is over"
+			      : steps[start->step].what;
 }
 
 void start_begin(struct keeper *keeper)
@@ -337,8 +341,13 @@ void start_look(struct keeper *keeper)
 	struct error err = { 0 };
 
 	keeper_look_in(keeper, STEP_SHOWN);
-	if (!keeper->copy || keeper->copy->ran || !monitor_mute(keeper->monitor))
+	if (!keeper->copy || keeper->copy->ran)
 		return;
+	if (!monitor_mute(keeper->monitor)) {
+		if (keeper->start->waiting && !keeper->ownership->write)
+			run_vcpus(keeper);
+		return;
+	}
 	error_set(&err, -ETIMEDOUT, "QEMU (pid %d) does not answer at its monitor",
 		  (int)keeper->copy->id.pid);
 	step_failed(keeper, &err);
@@ -388,6 +397,7 @@ static void on_running(void *ctx, int r, json_t *value, const struct error *err)
 {
 	struct keeper *keeper = ctx;
 
+	keeper->letting_run = false;
 	if (!keeper->start)
 		return;
 	monitor_outdated(keeper->monitor);
@@ -402,19 +412,49 @@ static void on_running(void *ctx, int r, json_t *value, const struct error *err)
 	step_done(keeper);
 }
 
+static void on_owned_again(struct keeper *keeper, int r, const struct error *err)
+{
+	if (!keeper->start)
+		keeper_look(keeper);
+	else if (r < 0)
+		step_failed(keeper, err);
+	else
+		run_vcpus(keeper);
+}
+
+/* R1: vcpus run only after an answered write of this keeper's own; R2: and under the lease that was
+ * valid then.  0: not now, start_look() or an answer comes back to it. */
+static int may_run(struct keeper *keeper, struct error *err)
+{
+	struct start *start = keeper->start;
+	int r;
+
+	if (!keeper->ownership->permitted)
+		return error_try_again(err, "the owner record is not ours any more");
+	lease_begin(keeper);
+	r = lease_check(keeper, 0, err);
+	start->waiting = r < 0;
+	if (r == -ESTALE)
+		r = ownership_acquire(keeper, start->launch.definition, NULL, on_owned_again, err);
+	else if (r < 0)
+		r = 0;
+	return r < 0 ? r : !start->waiting;
+}
+
 static void run_vcpus(struct keeper *keeper)
 {
 	struct error err = { 0 };
-	int r = 0;
+	int r = may_run(keeper, &err);
 
-	/* R1: vcpus run only after an answered write of this keeper's own. */
-	if (!keeper->ownership->permitted)
-		r = error_try_again(&err, "the owner record is not ours any more");
-	keeper->copy->ran = true;
 	if (r == 0)
+		return;
+	if (r > 0) {
+		keeper->copy->ran = true;
 		r = copy_save(keeper, keeper->copy, &err);
-	if (r == 0)
+	}
+	if (r >= 0)
 		r = monitor_call(keeper->monitor, "cont", NULL, on_running, keeper, &err);
+	keeper->letting_run = r == 0;
 	if (r < 0)
 		step_failed(keeper, &err);
 }

@@ -180,6 +180,12 @@ void stop_destroy(struct keeper *keeper, const char *why)
 	begin(keeper, STAGE_QUIT);
 }
 
+void stop_kill(struct keeper *keeper, const char *why)
+{
+	report_event(keeper, "ending", NULL, "killing QEMU: %s", why);
+	begin(keeper, STAGE_KILL);
+}
+
 void stop_give_up(struct keeper *keeper)
 {
 	if (!stop_is_graceful(keeper->stop))
@@ -205,6 +211,11 @@ struct stop *stop_cancel(struct stop *stop)
 bool stop_is_graceful(const struct stop *stop)
 {
 	return stop && stop->stage == STAGE_ASK_GUEST;
+}
+
+bool stop_is_kill(const struct stop *stop)
+{
+	return stop && stop->stage >= STAGE_KILL;
 }
 
 const char *stop_step(const struct stop *stop)

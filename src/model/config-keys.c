@@ -168,6 +168,9 @@ static const struct key timer_keys[] = {
 	TIMER(backoff_forget, MSEC, "10min",
 	      "After running this long, the next death starts from the first wait."),
 	TIMER(session, MSEC, "6s", "Time-out of the node's session with the store."),
+	TIMER(lease_stop, MSEC, "500ms",
+	      "QEMU has this long to pause when the node's lease is over, or is killed; the lease is "
+	      "shorter by it."),
 	TIMER(keeper_silent, MSEC, "2s",
 	      "A keeper that does not answer for this long is replaced."),
 	TIMER(keeper_ping, MSEC, "1s", "How often a keeper is asked."),

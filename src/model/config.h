@@ -65,6 +65,7 @@ struct config {
 		uint64_t backoff_max;	   /* 5min */
 		uint64_t backoff_forget;   /* 10min of running: a death starts from the first */
 		uint64_t session;	   /* 6s: store session time-out (protocol 7.1) */
+		uint64_t lease_stop;	   /* 500ms: end of the lease -> QEMU has paused, or dies */
 		uint64_t keeper_silent;	   /* 2s: agent kills a keeper that does not answer pings */
 		uint64_t keeper_ping;	   /* 1s */
 		uint64_t cleanup;	   /* 30s: remains on the host -> gone */

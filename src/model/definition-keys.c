@@ -201,8 +201,9 @@ const struct key definition_parameter_keys[] = {
 	  .absent = "`timers.graceful_stop` of the node",
 	  .meaning = "How long a guest may take to shut down before it is ended." },
 	{ .name = "lease", .type = KEY_CHOICE, .choices = leases, .store = STORE_TEXT,
-	  .offset = AT(lease), .absent = "`keep`", .later = true,
-	  .meaning = "What a node that lost the cluster does with the VM." },
+	  .offset = AT(lease), .absent = "`keep`",
+	  .meaning = "What a node that lost the store does with the VM when its lease is over: "
+		     "let it run, pause it until the store answers again, or end it." },
 	{ .name = "migration_method", .type = KEY_CHOICE, .choices = migration_methods,
 	  .store = STORE_INDEX, .offset = AT(migration_method), .fallback = "default",
 	  .meaning = "How it gets to another node. `default`: live, and when that cannot be it "

@@ -20,6 +20,7 @@
 #include "node/events.h"
 #include "node/facts.h"
 #include "node/job.h"
+#include "node/lease.h"
 #include "node/membership.h"
 #include "node/mode.h"
 #include "node/orders.h"
@@ -69,6 +70,7 @@ struct node *node_free(struct node *node)
 	records_close(node->records);
 	mode_close(node);
 	session_close(node->session);
+	lease_close(node->lease);
 	while (node->n_vms)
 		vm_free(node->vms[node->n_vms - 1]);
 	free(node->vms);
@@ -200,6 +202,9 @@ int node_open_store(struct node *node, struct error *err)
 	if (r < 0)
 		return r;
 	events_open(node);
+	r = lease_open(node, err);
+	if (r < 0)
+		return r;
 	r = session_open(node, err);
 	if (r < 0)
 		return r;

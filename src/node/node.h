@@ -8,6 +8,7 @@
  *	link         a keeper process: start, adopt, ping, dismiss
  *	ownership    the writes that keepers ask for
  *	session      life and session of this node in the cluster
+ *	lease        until when this node may be counted on, told to the keepers
  *	definitions  the one way in which a definition gets into the store
  *	directory    etc/drover/vms, watched
  *	mode         may VMs run on this node at all?
@@ -34,6 +35,7 @@ struct error;
 struct events;
 struct facts;
 struct job;
+struct lease_renewal;
 struct membership;
 struct node_vm;
 struct order_wait;
@@ -56,6 +58,7 @@ struct node {
 	struct storage *storage;
 	struct records *records;
 	struct session *session;
+	struct lease_renewal *lease;
 	struct membership *membership;
 	struct renewal *renewal;
 	struct channel *channel;

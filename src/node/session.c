@@ -12,6 +12,7 @@
 #include "model/config.h"
 #include "node/ask.h"
 #include "node/events.h"
+#include "node/lease.h"
 #include "node/membership.h"
 #include "node/node.h"
 #include "node/vm.h"
@@ -37,6 +38,7 @@ struct session {
 	uint64_t life_version;
 	char trouble[512]; /* why we have not joined */
 	bool lost_before;  /* and not connected since: do not hurry */
+	char *id;	   /* of the session that we were in last, or were to resume; or NULL */
 	sd_event_source *retry, *reopen;
 };
 
@@ -263,25 +265,38 @@ static void session_lost(struct session *session)
 	session->stale = session->asked;
 	(void)snprintf(session->trouble, sizeof(session->trouble),
 		       "there is no session with the store; see the log");
+	lease_session_lost(node);
 	node_timer(node, &session->reopen, session->lost_before ? LOOK_AGAIN : 0, on_begin,
 		   session);
 	session->lost_before = true;
 }
 
+static void session_found(struct session *session)
+{
+	struct node *node = session->node;
+	const char *id = store_session_id(node->store);
+	bool another = !id || !session->id || strcmp(id, session->id) != 0;
+	struct error err = { 0 };
+
+	session->lost_before = false;
+	if (another) {
+		free(session->id);
+		session->id = id ? xstrdup(id) : NULL;
+	}
+	if (id && file_write(node->run_fd, SESSION_FILE, id, strlen(id), 0600, &err) < 0)
+		log_warning("%s; ignoring", err.text);
+	lease_session(node, another);
+	join(session);
+}
+
 static void on_session(void *ctx, enum store_session_state state)
 {
 	struct session *session = ctx;
-	struct node *node = session->node;
-	const char *id = store_session_id(node->store);
-	struct error err = { 0 };
 
 	session->state = state;
 	switch (state) {
 	case STORE_CONNECTED:
-		session->lost_before = false;
-		if (id && file_write(node->run_fd, SESSION_FILE, id, strlen(id), 0600, &err) < 0)
-			log_warning("%s; ignoring", err.text);
-		join(session);
+		session_found(session);
 		break;
 	case STORE_SUSPENDED:
 		log_warning("the store does not answer; waiting for it");
@@ -295,15 +310,14 @@ static void on_session(void *ctx, enum store_session_state state)
 int session_open(struct node *node, struct error *err)
 {
 	struct session *session = xcalloc(1, sizeof(*session));
-	CLEANUP_FREE char *resume = NULL;
 
 	session->node = node;
 	session->state = STORE_LOST;
 	(void)snprintf(session->trouble, sizeof(session->trouble),
 		       "the store has not answered yet");
 	node->session = session;
-	(void)file_read(node->run_fd, SESSION_FILE, 256, &resume, NULL, NULL);
-	return begin(session, resume, err);
+	(void)file_read(node->run_fd, SESSION_FILE, 256, &session->id, NULL, NULL);
+	return begin(session, session->id, err);
 }
 
 struct session *session_close(struct session *session)
@@ -313,6 +327,7 @@ struct session *session_close(struct session *session)
 	sd_event_source_disable_unref(session->retry);
 	sd_event_source_disable_unref(session->reopen);
 	life_done(&session->life);
+	free(session->id);
 	free(session);
 	return NULL;
 }

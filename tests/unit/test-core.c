@@ -198,7 +198,8 @@ static void a_guest_ends_only_by_an_order_or_its_own_doing(void **state)
 	};
 	static const enum busy busy[] = { BUSY_NOTHING, BUSY_STOPPING, BUSY_ENDING, BUSY_OTHER };
 
-	for (unsigned i = 0; i < ARRAY_SIZE(alive) * ARRAY_SIZE(busy) * ARRAY_SIZE(ups) * 32; i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(alive) * ARRAY_SIZE(busy) * ARRAY_SIZE(ups) * 128;
+	     i++) {
 		unsigned bits = i / (ARRAY_SIZE(alive) * ARRAY_SIZE(busy) * ARRAY_SIZE(ups));
 		enum vm_wish wish = ups[i / ARRAY_SIZE(alive) / ARRAY_SIZE(busy) % 4];
 		const struct facts facts = {
@@ -209,6 +210,8 @@ static void a_guest_ends_only_by_an_order_or_its_own_doing(void **state)
 			.waiting = bits & 4,
 			.held_elsewhere = bits & 8,
 			.claims_held = bits & 16,
+			.paused_by_lease = bits & 32,
+			.lease_over = bits & 64,
 		};
 		enum action action = reconcile(wish, &facts).action;
 
@@ -411,6 +414,56 @@ static void a_pause_of_ours_is_taken_back_and_no_other(void **state)
 	assert_action(WISH_RUN, IN(PAUSED, .retry_due = true, .waiting = true), RESUME);
 	assert_action(WISH_PAUSE, IN(PAUSED, .paused_by_us = true), NONE);
 	assert_action(WISH_PAUSE, IN(PAUSED, .retry_due = true), NONE);
+}
+
+/* The guest goes on whatever is wanted of it, unless that is a pause. */
+static void a_pause_by_the_lease_is_taken_back_once_there_is_a_lease(void **state)
+{
+	static const enum vm_wish awake[] = { WISH_RUN, WISH_HANDS_OFF, WISH_ELSEWHERE };
+
+	for (size_t i = 0; i < ARRAY_SIZE(awake); i++) {
+		assert_action(awake[i], IN(PAUSED, .paused_by_lease = true), RESUME);
+		assert_action(awake[i], IN(PAUSED, .paused_by_lease = true, .lease_over = true),
+			      NONE);
+		assert_action(awake[i], IN(PAUSED, .paused_by_lease = true, .waiting = true), NONE);
+		assert_action(awake[i], IN(RUNNING, .paused_by_lease = true), NONE);
+	}
+	assert_action(WISH_PAUSE, IN(PAUSED, .paused_by_lease = true), NONE);
+	assert_action(WISH_PAUSE, IN(PAUSED, .paused_by_lease = true, .lease_over = true), NONE);
+}
+
+/* It must run to hear of it, and cannot before there is a lease; a kill asks for neither. */
+static void a_guest_that_the_lease_paused_is_let_run_to_be_shut_down(void **state)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(downs); i++) {
+		assert_action(downs[i], IN(PAUSED, .paused_by_lease = true), RESUME);
+		assert_action(downs[i], IN(PAUSED, .paused_by_lease = true, .lease_over = true),
+			      NONE);
+		assert_action(downs[i],
+			      IN(PAUSED, .paused_by_lease = true, .lease_over = true, .kill = true),
+			      DESTROY);
+		/* That one would not have run in any case. */
+		assert_action(downs[i], IN(PAUSED, .lease_over = true), DESTROY);
+	}
+}
+
+static void without_a_lease_nothing_is_let_run_and_nothing_else_changes(void **state)
+{
+	assert_action(WISH_RUN, IN(ABSENT, .lease_over = true), NONE);
+	assert_action(WISH_RUN, IN(ABSENT, .lease_over = true, .retry_due = true), NONE);
+	/* What it waits for is the lease of the holder. */
+	assert_action(WISH_RUN, IN(ABSENT, .lease_over = true, .claims_held = true), NONE);
+	assert_action(WISH_RUN, IN(PAUSED, .lease_over = true, .paused_by_us = true), NONE);
+	assert_action(WISH_RUN, IN(IO_ERROR, .lease_over = true, .retry_due = true), NONE);
+	for (int situation = 0; situation < SITUATIONS; situation++)
+		for (int wish = 0; wish < VM_WISHES; wish++) {
+			struct facts facts = { .situation = (enum situation)situation };
+			enum action action = reconcile((enum vm_wish)wish, &facts).action;
+
+			facts.lease_over = true;
+			assert_action((enum vm_wish)wish, &facts,
+				      action == START || action == RESUME ? NONE : action);
+		}
 }
 
 static void resume_tries_a_disk_error_again_and_nobody_else_does(void **state)
@@ -1150,6 +1203,9 @@ int main(void)
 		cmocka_unit_test(a_restart_means_nothing_to_a_vm_that_is_not_to_run),
 		cmocka_unit_test(a_guest_that_we_paused_is_let_run_to_be_shut_down),
 		cmocka_unit_test(a_pause_of_ours_is_taken_back_and_no_other),
+		cmocka_unit_test(a_pause_by_the_lease_is_taken_back_once_there_is_a_lease),
+		cmocka_unit_test(a_guest_that_the_lease_paused_is_let_run_to_be_shut_down),
+		cmocka_unit_test(without_a_lease_nothing_is_let_run_and_nothing_else_changes),
 		cmocka_unit_test(resume_tries_a_disk_error_again_and_nobody_else_does),
 		cmocka_unit_test(a_failed_start_waits_unless_somebody_asks),
 		cmocka_unit_test(what_another_node_holds_is_not_started_here),

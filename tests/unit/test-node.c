@@ -4,6 +4,8 @@
  * where a test looks for it. */
 #include "store-harness.h"
 
+#include "core/lease.h"
+#include "model/config.h"
 #include "model/records.h"
 #include "node/control.h"
 #include "node/directory.h"
@@ -563,6 +565,117 @@ static void a_join_that_is_answered_after_the_session_was_lost_is_none(void **st
 	run_until(&host, has_joined_in_truth);
 }
 
+/* ---- the lease ---- */
+
+static struct lease lease_told(const struct host *host)
+{
+	struct lease lease;
+
+	(void)lease_page_read(host->node->config->paths.run, host->node->boot_id, &lease, NULL);
+	return lease;
+}
+
+static bool has_a_lease(struct host *host)
+{
+	return lease_told(host).end > clock_now();
+}
+
+static uint64_t longest_lease(const struct host *host)
+{
+	return lease_length(host->node->config->timers.session,
+			    host->node->config->timers.lease_stop);
+}
+
+static struct lease lease_before;
+
+static bool lease_is_longer(struct host *host)
+{
+	return lease_told(host).end > lease_before.end;
+}
+
+static void the_lease_is_renewed_again_and_again(void **state)
+{
+	HOST host = host_make();
+	uint64_t begin = clock_now();
+
+	host_open(&host);
+	for (unsigned i = 0; i < 3; i++) {
+		lease_before = lease_told(&host);
+		run_until(&host, lease_is_longer);
+	}
+	assert_true(lease_told(&host).since >= begin);
+	assert_int_equal(lease_told(&host).since, lease_before.since);
+	/* It never lasts longer than if it had been renewed just now. */
+	assert_true(lease_told(&host).end <= clock_now() + longest_lease(&host));
+}
+
+static bool faults_are_through(struct host *host)
+{
+	return fault_pending(host->node->store) == 0;
+}
+
+static void a_renewal_that_is_not_answered_extends_nothing(void **state)
+{
+	const struct fault drop = { .kind = FAULT_DROP_ANSWER,
+				    .calls = FAULT_RENEWALS,
+				    .count = 2 };
+	HOST host = host_make();
+
+	host_open(&host);
+	run_until(&host, has_a_lease);
+	lease_before = lease_told(&host);
+	fault_order(host.node->store, &drop);
+	run_until(&host, faults_are_through);
+	assert_int_equal(lease_told(&host).end, lease_before.end);
+	run_until(&host, lease_is_longer);
+}
+
+/* The end counts from the request, however late the answer comes. */
+static void an_answer_that_comes_late_gives_no_more_than_one_in_time(void **state)
+{
+	const struct fault hold = { .kind = FAULT_HOLD, .calls = FAULT_RENEWALS, .count = 1 };
+	HOST host = host_make();
+	uint64_t held_at;
+
+	host_open(&host);
+	run_until(&host, has_a_lease);
+	lease_before = lease_told(&host);
+	fault_order(host.node->store, &hold);
+	run_until(&host, faults_are_through);
+	held_at = clock_now();
+	while (clock_now() == held_at)
+		loop_drain(host.node->loop);
+	fault_release(host.node->store);
+	run_until(&host, lease_is_longer);
+	assert_true(lease_told(&host).end <= held_at + longest_lease(&host));
+}
+
+static void the_next_agent_extends_the_lease_that_it_finds(void **state)
+{
+	HOST host = host_make();
+
+	host_open(&host);
+	run_until(&host, has_a_lease);
+	lease_before = lease_told(&host);
+	host.node = node_free(host.node);
+	host_open(&host);
+	/* The old end stands; longer it gets only by an answer to the new agent. */
+	assert_int_equal(lease_told(&host).end, lease_before.end);
+	run_until(&host, lease_is_longer);
+}
+
+static void what_was_won_in_a_session_that_is_over_is_not_won_in_the_next(void **state)
+{
+	HOST host = host_make();
+
+	host_open(&host);
+	run_until(&host, has_a_lease);
+	lease_before = lease_told(&host);
+	fault_expire(host.node->store);
+	run_until(&host, lease_is_longer);
+	assert_true(lease_told(&host).since > lease_before.since);
+}
+
 /* ---- events ---- */
 
 static void log_event(const struct host *host, const char *vm, const char *event)
@@ -637,6 +750,11 @@ int main(void)
 		cmocka_unit_test(a_file_that_is_too_large_for_the_store_holds_up_no_other),
 		cmocka_unit_test(a_claim_that_is_refused_before_the_store_was_asked_says_so),
 		cmocka_unit_test(a_join_that_is_answered_after_the_session_was_lost_is_none),
+		cmocka_unit_test(the_lease_is_renewed_again_and_again),
+		cmocka_unit_test(a_renewal_that_is_not_answered_extends_nothing),
+		cmocka_unit_test(an_answer_that_comes_late_gives_no_more_than_one_in_time),
+		cmocka_unit_test(the_next_agent_extends_the_lease_that_it_finds),
+		cmocka_unit_test(what_was_won_in_a_session_that_is_over_is_not_won_in_the_next),
 		cmocka_unit_test(a_follower_gets_what_a_keeper_wrote_while_nobody_was_connected),
 	};
 	sigset_t set;

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "keeper/lease.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/wish.h"
+#include "keeper/copy.h"
+#include "keeper/keeper.h"
+#include "keeper/monitor.h"
+#include "keeper/ownership.h"
+#include "keeper/report.h"
+#include "keeper/stop.h"
+#include "model/config.h"
+#include "qmp/qmp.h"
+#include "util/checkpoint.h"
+#include "util/log.h"
+#include "util/mem.h"
+
+/* How soon a refused change of the policy is tried again. */
+#define CHANGE_AGAIN (1 * USEC_PER_SEC)
+
+struct lease_guard {
+	struct lease seen; /* while there was a page */
+	sd_event_source *end;
+	bool pausing;	   /* QMP `stop` is on its way */
+	uint64_t deadline; /* by which it must have been answered; 0: not begun */
+};
+
+static struct lease_guard *guard_of(struct keeper *keeper)
+{
+	if (!keeper->guard)
+		keeper->guard = xcalloc(1, sizeof(*keeper->guard));
+	return keeper->guard;
+}
+
+struct lease_guard *lease_guard_free(struct lease_guard *guard)
+{
+	if (!guard)
+		return NULL;
+	sd_event_source_disable_unref(guard->end);
+	free(guard);
+	return NULL;
+}
+
+/* Without a page there is no lease that a permission could be won under; see lease_look() for one
+ * that was removed. */
+static struct lease lease_now(const struct keeper *keeper)
+{
+	struct lease lease;
+
+	(void)lease_page_read(keeper->config->paths.run, keeper->boot_id, &lease, NULL);
+	return lease;
+}
+
+/* What the next `cont` is under: the copy's, or that of the definition it would be started by. */
+static enum lease_policy policy_of_next(const struct keeper *keeper)
+{
+	const struct definition *def = keeper->want.definition;
+
+	if (keeper->copy)
+		return keeper->copy->lease;
+	return lease_policy_of(def ? def->lease : NULL);
+}
+
+int lease_check(const struct keeper *keeper, uint64_t left_usec, struct error *err)
+{
+	struct lease lease = lease_now(keeper);
+
+	switch (lease_use(policy_of_next(keeper), &lease, keeper->ownership->won, left_usec,
+			  clock_now())) {
+	case LEASE_USABLE:
+		return 0;
+	case LEASE_LAPSED:
+		return error_set_class(err, ERROR_TRY_AGAIN, -ESTALE,
+				       "the lease of this node was over for a while since the "
+				       "owner record was won");
+	default:
+		return error_try_again(err, "the lease of this node is over: droverd has had no "
+					    "answer from the store in time");
+	}
+}
+
+bool lease_over(const struct keeper *keeper)
+{
+	struct lease lease = lease_now(keeper);
+
+	return lease_use(policy_of_next(keeper), &lease, 0, 0, clock_now()) == LEASE_OVER;
+}
+
+/* ---- the policy ---- */
+
+static enum lease_policy stricter(enum lease_policy a, enum lease_policy b)
+{
+	return a > b ? a : b;
+}
+
+/* While a write that changes it is not answered, both may be in the record. */
+static void obey_record(struct keeper *keeper)
+{
+	const struct ownership *own = keeper->ownership;
+	enum lease_policy policy;
+	struct error err = { 0 };
+
+	if (!ownership_held_here(keeper))
+		return;
+	policy = lease_policy_of(own->record.lease);
+	if (own->write)
+		policy = stricter(policy, ownership_asked_policy(keeper));
+	if (policy == keeper->copy->lease)
+		return;
+	keeper->copy->lease = policy;
+	if (copy_save(keeper, keeper->copy, &err) < 0)
+		log_warning("%s; the next keeper would not know the lease policy", err.text);
+}
+
+void lease_begin(struct keeper *keeper)
+{
+	obey_record(keeper);
+}
+
+static void on_changed(struct keeper *keeper, int r, const struct error *err)
+{
+	if (r < 0) {
+		log_warning("lease policy: %s; trying again", err->text);
+		keeper_look_in(keeper, CHANGE_AGAIN);
+		return;
+	}
+	report_event(keeper, "lease-policy", NULL, "'%s' from now on",
+		     keeper->ownership->record.lease);
+	keeper_look(keeper);
+}
+
+bool lease_change_policy(struct keeper *keeper)
+{
+	enum lease_policy policy = lease_policy_of(keeper->want.definition->lease);
+	enum vm_wish wish = keeper->want.wish;
+	struct error err = { 0 };
+
+	if (!keeper->copy || !ownership_held_here(keeper) || wish == WISH_HANDS_OFF ||
+	    wish_is_down(wish) || policy == lease_policy_of(keeper->ownership->record.lease))
+		return false;
+	/* First this keeper obeys it, then the record says so. */
+	if (policy > keeper->copy->lease) {
+		keeper->copy->lease = policy;
+		if (copy_save(keeper, keeper->copy, &err) < 0) {
+			log_warning("lease policy: %s", err.text);
+			return false;
+		}
+	}
+	checkpoint("keeper.lease.policy");
+	if (ownership_renew(keeper, lease_policy_name(policy), on_changed, &err) < 0) {
+		log_warning("lease policy: %s", err.text);
+		return false;
+	}
+	return true;
+}
+
+/* ---- the end ---- */
+
+static void kill_copy(struct keeper *keeper, const char *why)
+{
+	keeper->guard->pausing = false;
+	keeper->guard->deadline = 0;
+	copy_note(keeper, &keeper->copy->end_ordered);
+	checkpoint("keeper.lease.kill");
+	stop_kill(keeper, why);
+}
+
+static void on_paused(void *ctx, int r, json_t *value, const struct error *err)
+{
+	struct keeper *keeper = ctx;
+
+	if (!keeper->guard->pausing || !keeper->copy)
+		return;
+	if (r < 0) {
+		log_warning("stop: %s", err->text);
+		kill_copy(keeper, "the lease of this node is over and QEMU did not pause in time");
+		return;
+	}
+	keeper->guard->pausing = false;
+	keeper->guard->deadline = 0;
+	monitor_outdated(keeper->monitor);
+}
+
+static void arm(struct keeper *keeper, uint64_t end);
+
+/* A keeper that has just come may have no monitor yet, and has no more time for that. */
+static void ask_to_pause(struct keeper *keeper)
+{
+	struct lease_guard *guard = keeper->guard;
+	struct qmp *qmp = monitor_qmp(keeper->monitor);
+	uint64_t now = clock_now();
+	struct error err = { 0 };
+
+	if (now < guard->deadline && !qmp) {
+		arm(keeper, guard->deadline);
+		return;
+	}
+	if (now >= guard->deadline ||
+	    qmp_call(qmp, "stop", NULL, guard->deadline - now, on_paused, keeper, &err) < 0)
+		kill_copy(keeper, "the lease of this node is over and QEMU's monitor is away");
+	else
+		guard->pausing = true;
+}
+
+/* Noted before it is done: a keeper that dies in between leaves a guest whose pause is ours.  An
+ * end that was asked for politely is asked for again once the guest runs. */
+static void pause_copy(struct keeper *keeper)
+{
+	struct lease_guard *guard = keeper->guard;
+
+	if (guard->deadline == 0) {
+		guard->deadline = clock_now() + keeper->config->timers.lease_stop;
+		report_event(keeper, "lease-over", NULL,
+			     "pausing the guest until the store answers again");
+		if (stop_is_graceful(keeper->stop))
+			keeper->stop = stop_cancel(keeper->stop);
+		copy_note(keeper, &keeper->copy->lease_paused);
+		checkpoint("keeper.lease.pause");
+	}
+	ask_to_pause(keeper);
+}
+
+static int on_end(sd_event_source *source, uint64_t usec, void *ctx)
+{
+	lease_look(ctx);
+	return 0;
+}
+
+static void arm(struct keeper *keeper, uint64_t end)
+{
+	struct lease_guard *guard = guard_of(keeper);
+	int r;
+
+	if (!guard->end) {
+		r = sd_event_add_time(keeper->loop, &guard->end, CLOCK_BOOTTIME, end, 1000, on_end,
+				      keeper);
+	} else {
+		r = sd_event_source_set_time(guard->end, end);
+		if (r >= 0)
+			r = sd_event_source_set_enabled(guard->end, SD_EVENT_ONESHOT);
+	}
+	if (r < 0)
+		log_error("cannot set a timer: %s", strerror(-r));
+}
+
+static void disarm(struct keeper *keeper)
+{
+	if (keeper->guard && keeper->guard->end)
+		(void)sd_event_source_set_enabled(keeper->guard->end, SD_EVENT_OFF);
+}
+
+/* What QEMU last said, unless we have asked for something else since. */
+static enum lease_copy copy_kind(const struct keeper *keeper)
+{
+	const struct copy *copy = keeper->copy;
+
+	if (keeper->letting_run)
+		return LEASE_COPY_RUNS;
+	return lease_copy_of(monitor_run_state(keeper->monitor), copy->ran && !copy->lease_paused);
+}
+
+/* The lease came back before QEMU was told, or its pause was taken back by other hands. */
+static void forget_pause(struct keeper *keeper)
+{
+	const char *run_state = monitor_run_state(keeper->monitor);
+
+	if (!keeper->copy->lease_paused || keeper->guard->pausing || !run_state ||
+	    strcmp(run_state, "running") != 0)
+		return;
+	keeper->copy->lease_paused = false;
+	(void)copy_save(keeper, keeper->copy, NULL);
+}
+
+/* Not twice, and not what is being killed already. */
+static void obey(struct keeper *keeper, enum lease_act act)
+{
+	if (act == LEASE_ACT_NONE || keeper->guard->pausing || stop_is_kill(keeper->stop))
+		return;
+	if (act == LEASE_ACT_PAUSE && (!keeper->stop || stop_is_graceful(keeper->stop)))
+		pause_copy(keeper);
+	else
+		kill_copy(keeper, "the lease of this node is over");
+}
+
+void lease_look(struct keeper *keeper)
+{
+	struct lease lease;
+	enum lease_act act;
+
+	if (keeper->copy)
+		obey_record(keeper);
+	act = keeper->copy ? lease_act(keeper->copy->lease, copy_kind(keeper)) : LEASE_ACT_NONE;
+	if (act == LEASE_ACT_NONE) {
+		disarm(keeper);
+		return;
+	}
+	/* A page that was removed takes back nothing of what it said; and one that never said
+	 * anything is no reason to end a guest. */
+	lease = lease_now(keeper);
+	if (lease.end > guard_of(keeper)->seen.end)
+		keeper->guard->seen = lease;
+	if (keeper->guard->seen.end == 0)
+		return;
+	if (keeper->guard->seen.end > clock_now()) {
+		keeper->guard->deadline = 0;
+		forget_pause(keeper);
+		arm(keeper, keeper->guard->seen.end);
+		return;
+	}
+	obey(keeper, act);
+}
+
+void lease_copy_ended(struct keeper *keeper)
+{
+	keeper->letting_run = false;
+	if (keeper->guard) {
+		keeper->guard->pausing = false;
+		keeper->guard->deadline = 0;
+	}
+	disarm(keeper);
+}
