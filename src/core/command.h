@@ -29,10 +29,10 @@ struct command_facts {
 	enum vm_state state;
 	enum vm_wish wish;
 	const char *vm;
-	const char *reason;   /* of the state, may be NULL */
-	const char *source;   /* where the definition comes from: "file alpha:/etc/..." */
-	bool source_is_file;  /* and that file is there */
-	const char *kvm_host; /* as written; "" or NULL */
+	const char *reason;  /* of the state, may be NULL */
+	const char *source;  /* where the definition comes from: "file alpha:/etc/..." */
+	bool source_is_file; /* and that file is there */
+	const char *target;  /* node that it should be on; NULL: not known */
 };
 
 /* 0: it may be done.  ERROR_REFUSED: it does not fit.  ERROR_TRY_AGAIN: it cannot be told or there

@@ -2,7 +2,6 @@
 #include "core/wish.h"
 
 #include <stdio.h>
-#include <string.h>
 
 enum vm_wish wish_of(const struct wish_input *input)
 {
@@ -14,11 +13,9 @@ enum vm_wish wish_of(const struct wish_input *input)
 		return WISH_NODE_STOPPED;
 	if (input->order == ORDER_PAUSE)
 		return WISH_PAUSE;
-	if (input->source_gone || (input->kvm_host_given && !*input->kvm_host))
+	if (input->source_gone || input->hands_off)
 		return WISH_HANDS_OFF;
-	if (input->kvm_host_given && strcmp(input->kvm_host, input->node) != 0)
-		return WISH_ELSEWHERE;
-	return WISH_RUN;
+	return input->here ? WISH_RUN : WISH_ELSEWHERE;
 }
 
 bool wish_is_down(enum vm_wish wish)
@@ -26,7 +23,7 @@ bool wish_is_down(enum vm_wish wish)
 	return wish == WISH_STOP || wish == WISH_OFF || wish == WISH_NODE_STOPPED;
 }
 
-bool wish_explain_off(enum vm_wish wish, const char *vm, const char *kvm_host, char *buffer,
+bool wish_explain_off(enum vm_wish wish, const char *vm, const char *node, char *buffer,
 		      size_t size)
 {
 	switch (wish) {
@@ -45,7 +42,7 @@ bool wish_explain_off(enum vm_wish wish, const char *vm, const char *kvm_host, c
 			       "hands off: 'kvm_host' is empty, or the definition's file is gone");
 		return true;
 	case WISH_ELSEWHERE:
-		(void)snprintf(buffer, size, "it belongs on node '%s'", kvm_host ? kvm_host : "?");
+		(void)snprintf(buffer, size, "it belongs on node '%s'", node ? node : "?");
 		return true;
 	case WISH_PAUSE:
 		(void)snprintf(buffer, size,

@@ -9,9 +9,8 @@
 
 struct wish_input {
 	bool online;
-	bool kvm_host_given;
-	const char *kvm_host; /* "" when empty */
-	const char *node;     /* the node that asks */
+	bool hands_off; /* `kvm_host` is there and empty */
+	bool here;	/* the node that asks is the one it should be on (core/placement.h) */
 	enum node_mode mode;
 	enum order_kind order;
 	bool source_gone; /* the definition's file was deleted */
@@ -26,6 +25,6 @@ enum vm_wish wish_of(const struct wish_input *input);
 bool wish_is_down(enum vm_wish wish);
 
 /* Nothing runs because the wish is so: why, and what would change that, into `buffer`.  False (and
- * "") when the wish is no reason.  `kvm_host` may be NULL. */
-bool wish_explain_off(enum vm_wish wish, const char *vm, const char *kvm_host, char *buffer,
+ * "") when the wish is no reason.  `node` is the one that it should be on; it may be NULL. */
+bool wish_explain_off(enum vm_wish wish, const char *vm, const char *node, char *buffer,
 		      size_t size);

@@ -94,8 +94,9 @@ void life_done(struct life *life);
 /* /drover/vms/NAME/definition */
 struct definition_record {
 	uint64_t generation;
-	char source[16];			/* "file", "apply" */
-	char node[RECORD_NAME_SIZE], path[512]; /* of a file */
+	char source[16];	     /* "file", "apply" */
+	char node[RECORD_NAME_SIZE]; /* where it came in */
+	char path[512];		     /* of a file */
 	bool gone;	    /* the file was deleted: hands off until `rm` or it comes back */
 	json_t *definition; /* as written; owned */
 	json_t *rest;

@@ -26,7 +26,7 @@ enum vm_wish {
 	WISH_STOP,	/* administratively stopped: `drover stop` or `kill`, until `start` */
 	WISH_OFF,	/* the definition says `online: false` */
 	WISH_HANDS_OFF, /* `kvm_host` is empty, or the definition's file is gone: change nothing */
-	WISH_ELSEWHERE, /* `kvm_host` names another node */
+	WISH_ELSEWHERE, /* it belongs on another node (core/placement.h) */
 	WISH_NODE_STOPPED, /* the node is in mode `stopped` (shutdown-all) */
 	VM_WISHES,
 };

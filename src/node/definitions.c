@@ -126,10 +126,10 @@ static json_t *record_of(const struct node *node, const struct source *source, u
 	};
 
 	(void)snprintf(record.source, sizeof(record.source), source->path ? "file" : "apply");
-	if (source->path) {
-		(void)snprintf(record.node, sizeof(record.node), "%s", node->config->node);
+	/* Where nothing else says where the VM should be, it is here. */
+	(void)snprintf(record.node, sizeof(record.node), "%s", node->config->node);
+	if (source->path)
 		(void)snprintf(record.path, sizeof(record.path), "%s", source->path);
-	}
 	return definition_record_json(&record);
 }
 

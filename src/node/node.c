@@ -76,6 +76,7 @@ struct node *node_free(struct node *node)
 	free(node->vms);
 	storage_close(node->storage);
 	store_close(node->store);
+	sd_event_source_disable_unref(node->slots);
 	sd_event_source_disable_unref(node->settle);
 	sd_event_source_disable_unref(node->states);
 	sd_event_unref(node->loop);

@@ -7,6 +7,8 @@
  *	vm           one VM: records, wish, link to its keeper
  *	link         a keeper process: start, adopt, ping, dismiss
  *	ownership    the writes that keepers ask for
+ *	placement    on which node a VM should be, and how it gets there
+ *	slots        how many VMs move at the same time
  *	session      life and session of this node in the cluster
  *	lease        until when this node may be counted on, told to the keepers
  *	definitions  the one way in which a definition gets into the store
@@ -78,6 +80,7 @@ struct node {
 	uint64_t written; /* counts answered writes of ours, so that an older listing is known as
 			     such */
 	sd_event_source *states; /* the next write of changed states */
+	sd_event_source *slots;	 /* a slot for a migration that was given and is not used */
 	sd_event_source *settle; /* deferred: many reasons to look at VMs, one look */
 };
 

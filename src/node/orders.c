@@ -21,6 +21,7 @@
 #include "node/mode.h"
 #include "node/node.h"
 #include "node/order-write.h"
+#include "node/placement.h"
 #include "node/records.h"
 #include "node/status.h"
 #include "node/vm.h"
@@ -376,14 +377,16 @@ static int check_up(const struct order_item *item, const struct node_vm *vm,
 		    struct command_facts *facts, struct error *err)
 {
 	enum command command = item->wait->command;
+	char words[VM_SOURCE_SIZE];
 
 	if (command != COMMAND_START && command != COMMAND_RESTART && command != COMMAND_RESUME)
 		return 0;
 	facts->wish = vm_wish_under(vm, ORDER_NONE);
 	if (facts->wish == WISH_ELSEWHERE)
-		return error_refuse(
-			err, "VM '%s' belongs to node '%s' ('kvm_host' in %s), this is '%s'",
-			vm->name, facts->kvm_host, facts->source, vm->node->config->node);
+		return error_refuse(err, "VM '%s' belongs to node '%s' (%s), this is '%s'",
+				    vm->name, facts->target,
+				    placement_words(vm, words, sizeof(words)),
+				    vm->node->config->node);
 	if (facts->wish == WISH_HANDS_OFF && vm->record.gone)
 		return error_refuse(err,
 				    "VM '%s': its %s is gone; put it back, or remove the VM with "

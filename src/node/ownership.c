@@ -4,10 +4,12 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/ownership.h"
 #include "model/config.h"
 #include "model/records.h"
 #include "node/job.h"
 #include "node/node.h"
+#include "node/offer.h"
 #include "node/orders.h"
 #include "node/session.h"
 #include "node/vm.h"
@@ -69,16 +71,17 @@ static void on_read_after_conflict(void *ctx, int r, const struct store_entry *e
 		carry_fail(carry, err);
 		return;
 	}
+	/* The wish is told again after this, with the hardware that goes with that record. */
+	if (vm)
+		vm_set_record(vm, VM_OWNER, r == 0 ? entry->value : NULL, version);
 	if (version == carry->expected) {
-		/* So it was our own life record that had changed: nothing was written. */
+		/* So it was our own life record that had changed, or what we knew of the owner was
+		 * out of date: nothing was written. */
 		session_renew(node);
 		(void)error_try_again(&again, "this node joins the cluster anew");
 		carry_fail(carry, &again);
 		return;
 	}
-	/* The wish is told again after this, with the hardware that goes with that record. */
-	if (vm)
-		vm_set_record(vm, VM_OWNER, r == 0 ? entry->value : NULL, version);
 	answer = json_pack("{s:s, s:o, s:I}", "outcome", "conflict", "owner",
 			   r == 0 ? json_incref(entry->value) : json_null(), "version",
 			   (json_int_t)version);
@@ -136,14 +139,15 @@ static void on_owner_written(void *ctx, int r, const uint64_t *versions, const s
  * and says nothing of an earlier one that went unanswered. */
 static int check_owner_write(struct node_vm *vm, const struct owner *owner, struct error *err)
 {
-	const char *node = vm->node->config->node;
+	const struct owner *before = vm->version[VM_OWNER] ? &vm->owner : NULL;
+	int r;
 
 	if (vm->unreadable[VM_OWNER])
 		return error_set_class(err, ERROR_REFUSED, -EUCLEAN, "VM '%s': %s", vm->name,
 				       vm->unreadable[VM_OWNER]);
-	if (owner->phase != OWNER_OFF && strcmp(owner->node, node) != 0)
-		return error_refuse(err, "the agent of node '%s' writes no owner record for '%s'",
-				    node, owner->node);
+	r = owner_check_write(before, owner, vm->node->config->node, err);
+	if (r < 0)
+		return r;
 	if (owner->phase != OWNER_OFF && !vm_defined(vm))
 		return error_refuse(err, "VM '%s' is not defined (any more)", vm->name);
 	return session_check(vm->node, err);
@@ -169,16 +173,63 @@ static int owner_write_parse(struct node_vm *vm, json_t *args, struct carry *car
 	carry->owner = json_incref(owner);
 	if (json_is_object(hardware))
 		carry->hardware = json_incref(hardware);
-	return check_owner_write(vm, ret_owner, err);
+	return 0;
 }
 
-static int owner_write(struct node_vm *vm, struct carry *carry, bool held, struct error *err)
+/* Who must look at the VM: its holder, and during a move both sides (protocol, section 2). */
+#define INDEXED 3
+static void indexed_nodes(const struct owner *owner, const char *nodes[INDEXED])
+{
+	nodes[0] = owner->phase == OWNER_OFF ? "" : owner->node;
+	nodes[1] = owner->to;
+	nodes[2] = owner->feeder;
+}
+
+static bool is_indexed(const char *const nodes[INDEXED], const char *node)
+{
+	for (size_t i = 0; i < INDEXED; i++)
+		if (strcmp(nodes[i], node) == 0)
+			return true;
+	return false;
+}
+
+/* Each node once, what goes first; `ops` and `keys` have room for 2 * INDEXED. */
+static size_t index_ops(const struct node_vm *vm, const struct owner *after, json_t *index,
+			struct store_op *ops, char (*keys)[RECORD_KEY_SIZE])
+{
+	const char *before_nodes[INDEXED], *after_nodes[INDEXED], *done[2 * INDEXED];
+	size_t count = 0;
+
+	indexed_nodes(&vm->owner, before_nodes);
+	indexed_nodes(after, after_nodes);
+	for (size_t i = 0; i < 2 * INDEXED; i++) {
+		const char *node = i < INDEXED ? before_nodes[i] : after_nodes[i - INDEXED];
+		bool stays = is_indexed(after_nodes, node), again = !*node;
+
+		for (size_t j = 0; j < count; j++)
+			again |= strcmp(done[j], node) == 0;
+		if (again)
+			continue;
+		done[count] = node;
+		ops[count] = (struct store_op){
+			.kind = stays ? STORE_PUT : STORE_DELETE,
+			.key = key_assign(keys[count], node, vm->name),
+			.expected = STORE_ANY,
+			.value = stays ? index : NULL,
+		};
+		count++;
+	}
+	return count;
+}
+
+static int owner_write(struct node_vm *vm, struct carry *carry, const struct owner *after,
+		       struct error *err)
 {
 	struct node *node = vm->node;
-	char life[RECORD_KEY_SIZE], owner[RECORD_KEY_SIZE], assign[RECORD_KEY_SIZE],
-		hardware[RECORD_KEY_SIZE];
+	char life[RECORD_KEY_SIZE], owner[RECORD_KEY_SIZE], hardware[RECORD_KEY_SIZE];
+	char assign[2 * INDEXED][RECORD_KEY_SIZE];
 	json_auto_t *index = json_pack("{s:i}", "v", 1);
-	struct store_op ops[4] = {
+	struct store_op ops[2 + 2 * INDEXED + 1] = {
 		{ .kind = STORE_CHECK,
 		  .key = key_node(life, node->config->node, "life"),
 		  .expected = session_life_version(node) },
@@ -186,13 +237,10 @@ static int owner_write(struct node_vm *vm, struct carry *carry, bool held, struc
 		  .key = key_vm(owner, vm->name, "owner"),
 		  .expected = carry->expected,
 		  .value = carry->owner },
-		{ .kind = held ? STORE_PUT : STORE_DELETE,
-		  .key = key_assign(assign, node->config->node, vm->name),
-		  .expected = STORE_ANY,
-		  .value = held ? index : NULL },
 	};
-	size_t count = 3;
+	size_t count = 2;
 
+	count += index_ops(vm, after, index, &ops[count], assign);
 	if (carry->hardware) {
 		carry->hardware_at = (int)count;
 		ops[count++] = (struct store_op){ .kind = STORE_PUT,
@@ -212,8 +260,16 @@ static void on_owner_write(struct node_vm *vm, struct request *request)
 
 	checkpoint("agent.owner-write");
 	r = owner_write_parse(vm, request_args(request), carry, &owner, &err);
+	if (r == 0 && carry->expected != vm->version[VM_OWNER] && !vm->unreadable[VM_OWNER]) {
+		/* It cannot land, and whether it may cannot be told: the keeper learns what is. */
+		owner_done(&owner);
+		read_after_conflict(carry);
+		return;
+	}
 	if (r == 0)
-		r = owner_write(vm, carry, owner.phase != OWNER_OFF, &err);
+		r = check_owner_write(vm, &owner, &err);
+	if (r == 0)
+		r = owner_write(vm, carry, &owner, &err);
 	owner_done(&owner);
 	if (r < 0)
 		carry_fail(carry, &err);
@@ -289,9 +345,9 @@ static const struct {
 	const char *name;
 	void (*run)(struct node_vm *vm, struct request *request);
 } requests[] = {
-	{ "owner-write", on_owner_write },
-	{ "hardware-write", on_hardware_write },
-	{ "order-stop", orders_stop_by_keeper },
+	{ "owner-write", on_owner_write },	 { "hardware-write", on_hardware_write },
+	{ "order-stop", orders_stop_by_keeper }, { "offer-write", offer_write },
+	{ "store-fresh", offer_store_fresh },
 };
 
 void ownership_request(struct node_vm *vm, struct request *request)

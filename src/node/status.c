@@ -12,6 +12,7 @@
 #include "model/definition.h"
 #include "node/mode.h"
 #include "node/node.h"
+#include "node/placement.h"
 #include "node/records.h"
 #include "node/session.h"
 #include "node/vm.h"
@@ -339,10 +340,8 @@ static void say_wish(json_t *list, const struct node_vm *vm)
 			    source, node);
 		break;
 	case WISH_ELSEWHERE:
-		say(list,
-		    "It belongs elsewhere: 'kvm_host' names '%s' in its definition (%s), and "
-		    "this node is '%s'.",
-		    vm->definition->kvm_host, source, node);
+		say(list, "It belongs on node '%s' (%s), and this node is '%s'.", vm_target(vm),
+		    placement_words(vm, source, sizeof(source)), node);
 		break;
 	case WISH_NODE_STOPPED:
 		say(list, "It should be off: this node is in mode 'stopped'; 'drover node ready' "

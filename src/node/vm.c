@@ -83,6 +83,8 @@ struct node_vm *vm_free(struct node_vm *vm)
 	definition_record_done(&vm->record);
 	definition_free(vm->definition);
 	owner_done(&vm->owner);
+	placement_done(&vm->placement);
+	json_decref(vm->offer);
 	json_decref(vm->told);
 	json_decref(vm->machine);
 	for (int leaf = 0; leaf < VM_LEAVES; leaf++)
@@ -104,6 +106,30 @@ json_t *vm_tree(const struct node_vm *vm)
 	return vm->definition ? vm->definition->tree : vm->record.definition;
 }
 
+struct placement_facts vm_placement_facts(const struct node_vm *vm)
+{
+	return (struct placement_facts){
+		.vm = vm->name,
+		.definition = vm->definition,
+		.generation = vm->record.generation,
+		.placement = &vm->placement,
+		.owner = vm->version[VM_OWNER] ? &vm->owner : NULL,
+		.source = vm->record.node,
+		.node = vm->node->config->node,
+	};
+}
+
+const char *vm_target(const struct node_vm *vm)
+{
+	const struct placement_facts facts = vm_placement_facts(vm);
+	const char *node;
+
+	if (!vm->definition || vm_unreadable(vm))
+		return NULL;
+	(void)placement_node(&facts, &node);
+	return node;
+}
+
 enum vm_wish vm_wish_under(const struct node_vm *vm, enum order_kind order)
 {
 	const struct definition *definition = vm->definition;
@@ -113,9 +139,8 @@ enum vm_wish vm_wish_under(const struct node_vm *vm, enum order_kind order)
 		return WISH_HANDS_OFF;
 	input = (struct wish_input){
 		.online = definition->online,
-		.kvm_host_given = definition->kvm_host_given,
-		.kvm_host = definition->kvm_host ? definition->kvm_host : "",
-		.node = vm->node->config->node,
+		.hands_off = definition->kvm_host_given && !*definition->kvm_host,
+		.here = strcmp(vm_target(vm), vm->node->config->node) == 0,
 		.mode = vm->node->mode,
 		.order = order,
 		.source_gone = vm->record.gone,
@@ -129,7 +154,7 @@ static void explain_off(struct node_vm *vm)
 
 	if (!vm->definition)
 		return;
-	(void)wish_explain_off(vm->wish, vm->name, vm->definition->kvm_host, vm->off_reason,
+	(void)wish_explain_off(vm->wish, vm->name, vm_target(vm), vm->off_reason,
 			       sizeof(vm->off_reason));
 	/* Of the two causes we know which. */
 	if (vm->wish != WISH_HANDS_OFF)
@@ -184,6 +209,7 @@ static int on_settle(sd_event_source *source, void *userdata)
 		vm->due = false;
 		vm_settle(vm);
 	}
+	slots_look(node);
 	return 0;
 }
 
@@ -258,6 +284,20 @@ static int set_owner(struct node_vm *vm, json_t *value, struct error *err)
 	return value ? owner_parse(value, &vm->owner, err) : 0;
 }
 
+static int set_placement(struct node_vm *vm, json_t *value, struct error *err)
+{
+	placement_done(&vm->placement);
+	vm->placement = (struct placement){ 0 };
+	return placement_parse(value, &vm->placement, err);
+}
+
+static int set_offer(struct node_vm *vm, json_t *value, struct error *err)
+{
+	json_decref(vm->offer);
+	vm->offer = json_is_object(value) ? json_incref(value) : NULL;
+	return 0;
+}
+
 static int set_hardware(struct node_vm *vm, json_t *value, struct error *err)
 {
 	static const char *const brief[] = { "machine_type", "accelerator", "qemu_version",
@@ -286,6 +326,8 @@ static const struct leaf {
 } leaves[VM_LEAVES] = {
 	[VM_DEFINITION] = { "definition", set_definition },
 	[VM_ORDER] = { "order", set_order },
+	[VM_PLACEMENT] = { "placement", set_placement },
+	[VM_OFFER] = { "offer", set_offer },
 	[VM_OWNER] = { "owner", set_owner },
 	[VM_HARDWARE] = { "hardware", set_hardware },
 	[VM_STATE] = { "state", set_state },
@@ -380,7 +422,7 @@ void vm_facts(const struct node_vm *vm, struct command_facts *ret, char buffer[V
 		.wish = vm->wish,
 		.vm = vm->name,
 		.source = "no source",
-		.kvm_host = vm->definition ? vm->definition->kvm_host : NULL,
+		.target = vm_target(vm),
 	};
 	ret->state = vm_state(vm, &ret->reason);
 	if (!vm_defined(vm))

@@ -7,9 +7,11 @@
 #include <stdint.h>
 
 #include "core/command.h"
+#include "core/placement.h"
 #include "model/records.h"
 #include "model/state.h"
 #include "node/link.h"
+#include "node/slots.h"
 #include "node/trail.h"
 
 struct definition;
@@ -17,7 +19,16 @@ struct error;
 struct node;
 struct request;
 
-enum vm_leaf { VM_DEFINITION, VM_ORDER, VM_OWNER, VM_HARDWARE, VM_STATE, VM_LEAVES };
+enum vm_leaf {
+	VM_DEFINITION,
+	VM_ORDER,
+	VM_PLACEMENT,
+	VM_OWNER,
+	VM_HARDWARE,
+	VM_OFFER,
+	VM_STATE,
+	VM_LEAVES
+};
 
 struct node_vm {
 	struct node *node;
@@ -29,7 +40,9 @@ struct node_vm {
 	struct definition *definition;	 /* NULL: none, or this Drover cannot read it */
 	char *unreadable[VM_LEAVES];	 /* why that record cannot be read; then nothing is done */
 	struct order order;
+	struct placement placement;
 	struct owner owner;
+	json_t *offer;	  /* of a receiver, for the keepers; NULL: none */
 	char *hardware;	  /* as text: large, and rarely looked at */
 	char *file_error; /* the file in etc/drover/vms is broken or refused; the last good
 			   * definition stays */
@@ -46,6 +59,7 @@ struct node_vm {
 	uint64_t told_at; /* clock_now() */
 	bool told_now;	  /* by the keeper that is connected; else by one before, or the record */
 	bool state_due;	  /* its state record is to be written */
+	struct slots slots;
 	struct link link;
 	struct trail trail; /* of its keeper's events, while somebody follows */
 	bool due;	    /* vm_touch() was called */
@@ -78,6 +92,11 @@ json_t *vm_tree(const struct node_vm *vm);
 bool vm_defined(const struct node_vm *vm);
 /* Anything of it on this host: a copy's file, a claim of the owner record. */
 bool vm_is_here(const struct node_vm *vm);
+
+/* For core/placement; only with a definition that can be read. */
+struct placement_facts vm_placement_facts(const struct node_vm *vm);
+/* The node that it should be on, borrowed; NULL without a definition that can be read. */
+const char *vm_target(const struct node_vm *vm);
 
 /* What would be wanted of it if that were the standing order. */
 enum vm_wish vm_wish_under(const struct node_vm *vm, enum order_kind order);

@@ -8,6 +8,7 @@
 #include "model/config.h"
 #include "node/mode.h"
 #include "node/node.h"
+#include "node/placement.h"
 #include "node/records.h"
 #include "node/vm.h"
 #include "util/checkpoint.h"
@@ -48,17 +49,25 @@ static json_t *definition_json_of(const struct node_vm *vm)
 
 static json_t *wish_json(const struct node_vm *vm)
 {
-	return json_pack("{s:s, s:b, s:I, s:I, s:I, s:o, s:o, s:o, s:s}", "wish",
-			 vm_wish_name(vm->wish), "kill", vm->order.kind == ORDER_KILL, "restarts",
-			 (json_int_t)vm->order.restarts, "retry", (json_int_t)vm->order.retry,
-			 "generation", (json_int_t)vm->record.generation, "definition",
-			 definition_json_of(vm), "owner", owner_json_of(vm), "hardware",
-			 hardware_json_of(vm), "node_mode", node_mode_name(vm->node->mode));
+	json_t *wish =
+		json_pack("{s:s, s:b, s:I, s:I, s:I, s:o, s:o, s:o, s:s}", "wish",
+			  vm_wish_name(vm->wish), "kill", vm->order.kind == ORDER_KILL, "restarts",
+			  (json_int_t)vm->order.restarts, "retry", (json_int_t)vm->order.retry,
+			  "generation", (json_int_t)vm->record.generation, "definition",
+			  definition_json_of(vm), "owner", owner_json_of(vm), "hardware",
+			  hardware_json_of(vm), "node_mode", node_mode_name(vm->node->mode));
+	json_auto_t *move = json_pack(
+		"{s:s?, s:O?, s:o, s:b, s:b, s:I}", "target", vm_target(vm), "offer", vm->offer,
+		"placement", placement_terms_json(vm), "may_send", slots_may_send(vm),
+		"may_receive", slots_may_receive(vm), "cancel", (json_int_t)vm->placement.cancel);
+
+	(void)json_object_update(wish, move);
+	return wish;
 }
 
 static struct wish_sent sent_now(const struct node_vm *vm)
 {
-	return (struct wish_sent){
+	struct wish_sent sent = {
 		.any = true,
 		.wish = (int)vm->wish,
 		.mode = (int)vm->node->mode,
@@ -68,7 +77,15 @@ static struct wish_sent sent_now(const struct node_vm *vm)
 		.generation = vm->record.generation,
 		.definition_version = vm->version[VM_DEFINITION],
 		.owner_version = vm->version[VM_OWNER],
+		.offer_version = vm->version[VM_OFFER],
+		.placement_version = vm->version[VM_PLACEMENT],
+		.may_send = slots_may_send(vm),
+		.may_receive = slots_may_receive(vm),
 	};
+	const char *target = vm_target(vm);
+
+	(void)snprintf(sent.target, sizeof(sent.target), "%s", target ? target : "");
+	return sent;
 }
 
 static bool sent_equal(const struct wish_sent *a, const struct wish_sent *b)
@@ -76,7 +93,9 @@ static bool sent_equal(const struct wish_sent *a, const struct wish_sent *b)
 	return a->any == b->any && a->wish == b->wish && a->mode == b->mode && a->kill == b->kill &&
 	       a->restarts == b->restarts && a->retry == b->retry &&
 	       a->generation == b->generation && a->definition_version == b->definition_version &&
-	       a->owner_version == b->owner_version;
+	       a->owner_version == b->owner_version && a->offer_version == b->offer_version &&
+	       a->placement_version == b->placement_version && a->may_send == b->may_send &&
+	       a->may_receive == b->may_receive && strcmp(a->target, b->target) == 0;
 }
 
 /* What counts is the answer to the newest.  A refusal stands until the next wish: it would be given

@@ -5,13 +5,18 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "model/records.h"
+
 struct node_vm;
 
 struct wish_sent { /* what the connected keeper was last told */
 	bool any;
 	int wish, mode;
 	bool kill;
-	uint64_t restarts, retry, generation, definition_version, owner_version;
+	bool may_send, may_receive;
+	uint64_t restarts, retry, generation, definition_version, owner_version, offer_version,
+		placement_version;
+	char target[RECORD_NAME_SIZE];
 };
 
 /* To the keeper that is connected.  Nothing before the store and the mode of the node are known. */

@@ -40,9 +40,8 @@ static void assert_wish(const struct wish_case *c)
 {
 	const struct wish_input input = {
 		.online = c->online,
-		.kvm_host_given = c->host,
-		.kvm_host = c->host ? c->host : "",
-		.node = HERE,
+		.hands_off = c->host && !*c->host,
+		.here = !c->host || strcmp(c->host, HERE) == 0,
 		.mode = c->mode,
 		.order = c->order,
 		.source_gone = c->gone,
@@ -242,9 +241,7 @@ static void nothing_is_started_beside_what_may_live(void **state)
 
 static void fc_W1_an_empty_kvm_host_never_ends_a_vm(void **state)
 {
-	const struct wish_input input = {
-		.online = true, .kvm_host_given = true, .kvm_host = "", .node = HERE
-	};
+	const struct wish_input input = { .online = true, .hands_off = true, .here = true };
 	enum vm_wish wish = wish_of(&input);
 
 	assert_action(wish, IN(RUNNING), NONE);
@@ -279,11 +276,7 @@ static void fc_W2_a_guest_that_does_not_run_is_reported_not_destroyed(void **sta
 
 static void fc_W31_an_administrative_stop_is_not_undone(void **state)
 {
-	const struct wish_input input = { .online = true,
-					  .kvm_host_given = true,
-					  .kvm_host = HERE,
-					  .node = HERE,
-					  .order = ORDER_STOP };
+	const struct wish_input input = { .online = true, .here = true, .order = ORDER_STOP };
 	enum vm_wish wish = wish_of(&input);
 
 	assert_int_equal(wish, WISH_STOP);

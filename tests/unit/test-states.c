@@ -39,7 +39,7 @@ static const char *const wish_words[VM_WISHES] = {
 	[WISH_HANDS_OFF] =
 		"`kvm_host` is there and empty, the definition's file is gone, or a record "
 		"cannot be read: nothing is changed",
-	[WISH_ELSEWHERE] = "`kvm_host` names another node",
+	[WISH_ELSEWHERE] = "an order, `kvm_host` or where it is names another node",
 	[WISH_NODE_STOPPED] =
 		"this node is in mode `stopped` (`drover shutdown-all`), until `drover "
 		"node ready`",
