@@ -126,6 +126,7 @@ static int ledger_open(struct keeper *keeper, struct ledger *ledger, struct erro
 	r = file_lock(ledger->dir_fd, "../lock", LOCK_WAIT, &ledger->lock_fd, err);
 	if (r < 0)
 		return error_prefix(err, r, "host-wide lock");
+	file_remove_unfinished(ledger->dir_fd);
 	ledger->uid_base = uids.first;
 	ledger->uids_used = xcalloc(uids.count, 1);
 	r = process_owners(uids, count_owner, ledger, err);

@@ -61,6 +61,8 @@ static int lock_vm(struct keeper *keeper, struct error *err)
 	if (r == -EWOULDBLOCK)
 		return error_set_class(err, ERROR_REFUSED, r, "VM '%s' has a keeper already",
 				       keeper->name);
+	if (r == 0)
+		file_remove_unfinished(keeper->run_fd);
 	return r;
 }
 

@@ -178,6 +178,7 @@ int node_lock(struct node *node, struct error *err)
 	}
 	if (r < 0)
 		return r;
+	file_remove_unfinished(node->run_fd);
 	(void)snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
 	if (ftruncate(node->lock_fd, 0) < 0 ||
 	    pwrite(node->lock_fd, pid, strlen(pid), 0) != (ssize_t)strlen(pid))

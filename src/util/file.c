@@ -142,7 +142,7 @@ int file_write(int dir_fd, const char *path, const void *data, size_t length, mo
 {
 	CLEANUP_FD int dir = -1;
 	const char *name;
-	char beside[sizeof(".new-") + 32];
+	char beside[sizeof(FILE_UNFINISHED) + 32];
 	char id[33];
 	int r;
 
@@ -150,7 +150,7 @@ int file_write(int dir_fd, const char *path, const void *data, size_t length, mo
 	if (dir < 0)
 		return error_set(err, dir, "cannot write '%s': its directory: %m", path);
 	file_random_id(id);
-	(void)snprintf(beside, sizeof(beside), ".new-%s", id);
+	(void)snprintf(beside, sizeof(beside), FILE_UNFINISHED "%s", id);
 	r = write_beside(dir, beside, data, length, mode);
 	if (r >= 0 && renameat(dir, beside, dir, name) < 0)
 		r = -errno;
@@ -164,6 +164,21 @@ int file_write(int dir_fd, const char *path, const void *data, size_t length, mo
 				 "'%s' is written, but its directory cannot be made durable: %m",
 				 path);
 	return 0;
+}
+
+void file_remove_unfinished(int dir_fd)
+{
+	CLEANUP_FD int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct dirent *entry;
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+
+	if (!dir)
+		return;
+	fd = -1; /* the list owns it */
+	while ((entry = readdir(dir)))
+		if (strncmp(entry->d_name, FILE_UNFINISHED, strlen(FILE_UNFINISHED)) == 0)
+			(void)unlinkat(dir_fd, entry->d_name, 0);
+	(void)closedir(dir);
 }
 
 int file_make_dirs(int dir_fd, const char *path, mode_t mode, struct error *err)

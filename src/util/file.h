@@ -16,6 +16,12 @@ int file_read(int dir_fd, const char *path, size_t limit, char **ret_text, size_
 int file_write(int dir_fd, const char *path, const void *data, size_t length, mode_t mode,
 	       struct error *err);
 
+/* Until it is renamed into place, what is made beside has a name that begins so. */
+#define FILE_UNFINISHED ".new-"
+/* Removes what programs that died before the rename left in this directory.  The caller holds the
+ * lock under which things are made there. */
+void file_remove_unfinished(int dir_fd);
+
 /* mkdir -p below dir_fd (or AT_FDCWD); the last part gets `mode`, those made on the way 0755. */
 int file_make_dirs(int dir_fd, const char *path, mode_t mode, struct error *err);
 

@@ -61,13 +61,13 @@ static int listen_beside(int dir_fd, const char *beside, mode_t mode, int *ret_f
 
 int sock_listen(int dir_fd, const char *name, mode_t mode, struct error *err)
 {
-	char beside[sizeof(".sock-") + 16];
+	char beside[sizeof(FILE_UNFINISHED) + 32];
 	CLEANUP_FD int fd = -1;
 	char id[33];
 	int r;
 
 	file_random_id(id);
-	(void)snprintf(beside, sizeof(beside), ".sock-%.16s", id);
+	(void)snprintf(beside, sizeof(beside), FILE_UNFINISHED "%s", id);
 	r = listen_beside(dir_fd, beside, mode, &fd, err);
 	if (r >= 0 && renameat(dir_fd, beside, dir_fd, name) < 0)
 		r = error_set(err, -errno, "cannot rename it into place: %m");

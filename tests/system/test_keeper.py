@@ -62,6 +62,21 @@ def test_many_deaths_of_the_keeper(host):
 		ticks.check()
 
 
+def test_I9_what_a_keeper_died_over_is_removed_by_the_next(host):
+	"""Sockets and files are made beside and renamed: a kill between the two leaves the first name."""
+	host.apply(micro('m1'))
+	pid = host.vm('m1')['pid']
+	halves = [host.run / 'vms/m1' / f'.new-{"0" * 32}', host.host_dir / 'bookings' / f'.new-{"1" * 32}']
+	with socket.socket(socket.AF_UNIX) as half:
+		half.bind(str(halves[0]))
+	halves[1].write_text('{')
+	host.keeper('m1').kill()
+	host.wait(lambda: not halves[0].exists(), 'the next keeper removes what is half made')
+	assert host.wait_state('m1', 'running')['pid'] == pid
+	host.cli('kill', 'm1')
+	assert not halves[1].exists()
+
+
 def test_a_power_off_that_no_keeper_saw_is_told_apart(host):
 	"""QEMU stays, paused, until a keeper has seen how it ended."""
 	host.apply(micro('m1', 'hz=100 off=100'))

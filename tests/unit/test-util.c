@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The floor: errors, texts, clock, files, log lines, children, tools, identities.  Everything here
  * is done for real, in a directory of its own below /tmp. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -191,6 +192,47 @@ static void a_failed_write_leaves_the_old_content(void **state)
 	assert_int_equal(status, 0);
 	assert_return_code(file_read(root_fd, "old", 100, &text, NULL, &err), 0);
 	assert_string_equal(text, "old");
+}
+
+static unsigned unfinished_files(void)
+{
+	int fd = openat(root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fdopendir(fd);
+	struct dirent *entry;
+	unsigned count = 0;
+
+	assert_non_null(dir);
+	while ((entry = readdir(dir)))
+		count += strncmp(entry->d_name, ".new-", strlen(".new-")) == 0;
+	(void)closedir(dir);
+	return count;
+}
+
+static void what_a_killed_writer_left_can_be_removed(void **state)
+{
+	CLEANUP_FREE char *text = NULL;
+	struct error err = { 0 };
+	pid_t child;
+	int status;
+
+	assert_return_code(file_write(root_fd, "kept", "kept", 4, 0600, &err), 0);
+	child = fork();
+	if (child == 0) {
+		struct rlimit limit = { .rlim_cur = 1000, .rlim_max = 1000 }, no_core = { 0 };
+		CLEANUP_FREE char *large = xcalloc(1, 4000);
+
+		(void)setrlimit(RLIMIT_CORE, &no_core);
+		(void)signal(SIGXFSZ, SIG_DFL);
+		(void)setrlimit(RLIMIT_FSIZE, &limit);
+		_exit(file_write(root_fd, "kept", large, 4000, 0600, NULL));
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGXFSZ);
+	assert_int_equal(unfinished_files(), 1);
+	file_remove_unfinished(root_fd);
+	assert_int_equal(unfinished_files(), 0);
+	assert_return_code(file_read(root_fd, "kept", 100, &text, NULL, &err), 0);
+	assert_string_equal(text, "kept");
 }
 
 static void a_fifo_in_place_of_a_file_does_not_hold_us(void **state)
@@ -649,6 +691,7 @@ int main(void)
 		cmocka_unit_test(times_are_written_and_read_as_rfc_3339),
 		cmocka_unit_test(a_file_is_written_whole_and_read_back),
 		cmocka_unit_test(a_failed_write_leaves_the_old_content),
+		cmocka_unit_test(what_a_killed_writer_left_can_be_removed),
 		cmocka_unit_test(a_fifo_in_place_of_a_file_does_not_hold_us),
 		cmocka_unit_test(directories_are_made_and_trees_removed),
 		cmocka_unit_test(a_lock_has_one_holder),
