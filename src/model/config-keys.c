@@ -128,8 +128,10 @@ static const struct key migration_keys[] = {
 	  .offset = AT(migration_port), .min = 0, .max = 65535, .fallback = "0", .example = "0",
 	  .meaning = "First TCP port that a receiver listens on; 0: any that is free." },
 	{ .name = "address", .type = KEY_TEXT, .store = STORE_COPY,
-	  .offset = AT(migration_address), .pattern = "^[0-9A-Fa-f.:]{2,45}$",
-	  .fallback = "127.0.0.1", .example = "10.1.2.3", .right = "an IPv4 or IPv6 address",
+	  .offset = AT(migration_address), .example = "192.0.2.7",
+	  .pattern = "^[0-9]+(\\.[0-9]+){3}$|^[0-9a-fA-F]*:[0-9a-fA-F:.]*$",
+	  .right = "an IPv4 or IPv6 address of this host in numbers",
+	  .absent = "`cluster.address`, else 127.0.0.1",
 	  .meaning = "Where other nodes reach this one for migrations." },
 	{ 0 },
 };

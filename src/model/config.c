@@ -237,6 +237,9 @@ int config_load(const char *root, struct config **ret_config, struct error *err)
 		config->store = xasprintf("local:%s/store.db", config->paths.lib);
 	if (!config->probe_rom)
 		config->probe_rom = find_probe_rom();
+	if (!config->migration_address)
+		config->migration_address =
+			xstrdup(*config->cluster_address ? config->cluster_address : "127.0.0.1");
 	r = check_together(config, err);
 	if (r < 0)
 		return r;

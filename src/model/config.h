@@ -45,7 +45,7 @@ struct config {
 	char *bridge_prefix;	      /* network.bridge_prefix: "br" */
 	unsigned migration_outgoing, migration_incoming; /* migration.outgoing, .incoming: 1 */
 	unsigned migration_port;			 /* migration.port: 0 = any */
-	char *migration_address; /* migration.address: 127.0.0.1; how other hosts reach us */
+	char *migration_address; /* migration.address: cluster.address, else 127.0.0.1 */
 	bool storage_shared;	 /* storage.shared: other nodes see the same volumes */
 	json_t *networks;	 /* networks: {NAME: {bridge: ..., mode: bridge|user|none}} */
 

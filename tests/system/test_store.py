@@ -12,19 +12,16 @@ def pair(new_host, tmp_path):
 
 
 def test_I1_two_agents_one_store_one_guest(pair):
-	"""Both would run it; whoever writes the owner record first does."""
-	pair[0].apply(micro('m1'), args=['--no-wait'])
-	winner = pair[0].wait(lambda: next((h for h in pair if h.state('m1') == 'running'), None),
-		'one of them runs it')
-	loser = next(h for h in pair if h is not winner)
-	with Ticks(winner, 'm1') as ticks:
-		reason = loser.wait_state('m1', 'failed')['reason']
-		assert f"node '{winner.name}' holds it" in reason
-		refusal = loser.drover('start', 'm1', '--timeout', '5s')
-		assert refusal.rc != 0 and winner.name in refusal.err
-		loser.restart_agent()
-		loser.drover('ensure', 'm1', '--timeout', '2s')
-		assert len(winner.qemus()) == 1 and loser.qemus() == []
+	"""Without a word about it a VM belongs where its definition came in, and where it runs."""
+	alpha, beta = pair
+	alpha.apply(micro('m1'))
+	with Ticks(alpha, 'm1') as ticks:
+		beta.wait(lambda: beta.vms().get('m1', {}).get('wish') == 'elsewhere', 'beta knows of it')
+		refusal = beta.drover('start', 'm1', '--timeout', '5s')
+		assert refusal.rc == 69 and "belongs to node 'alpha' (it is there)" in refusal.err
+		beta.restart_agent()
+		beta.drover('ensure', 'm1', '--timeout', '2s')
+		assert len(alpha.qemus()) == 1 and beta.qemus() == []
 		ticks.check()
 
 
