@@ -205,8 +205,10 @@ const struct key config_keys[] = {
 	{ .name = "store", .type = KEY_TEXT, .store = STORE_COPY, .offset = AT(store),
 	  .pattern = "^[a-z]+:.+$", .example = "local:/var/lib/drover/store.db",
 	  .right = "SCHEME:ADDRESS", .absent = "`local:LIB/store.db`",
-	  .meaning = "Where the cluster keeps its records. Agents of one machine may "
-		     "share a file." },
+	  .meaning = "Where the cluster keeps its records: `local:FILE`, which agents of one "
+		     "machine may share, or `zookeeper:ADDRESS:PORT,ADDRESS:PORT/PATH?tick=MS` "
+		     "with the servers' tickTime (2000 if not said); names of servers are not "
+		     "looked up." },
 	{ .name = "host_dir", .type = KEY_PATH, .store = STORE_COPY, .offset = AT(host_dir),
 	  .fallback = "/run/drover-host", .example = "/run/drover-host",
 	  .meaning = "What all agents of one machine share (memory bookings, user ids), "

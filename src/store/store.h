@@ -41,8 +41,8 @@ struct store_entry {
 	uint64_t version;
 };
 
-/* Addresses: "local:PATH" (SQLite file; PATH may be relative to `base_dir`), "fault:ADDRESS" in
- * tests. */
+/* Addresses: "local:PATH" (SQLite file; PATH may be relative to `base_dir`),
+ * "zookeeper:ADDRESS:PORT,ADDRESS:PORT/PATH?tick=MS", "fault:ADDRESS" in tests. */
 int store_open(const char *address, const char *base_dir, sd_event *loop, struct store **ret_store,
 	       struct error *err);
 /* Open calls are not answered any more, watches end (do not unwatch them afterwards), and the
@@ -62,7 +62,8 @@ typedef void (*store_write_fn)(void *ctx, int r, const uint64_t *versions, const
 /* Reads are linearizable: they see every write answered before they were asked. */
 int store_get(struct store *store, const char *key, store_get_fn reply, void *ctx,
 	      struct error *err);
-/* All keys below `prefix` ("/drover/vms/"), sorted by key. */
+/* All keys below `prefix` ("/drover/vms/"), sorted by key.  Not each store can give a snapshot:
+ * what changes meanwhile is seen or not, key by key, and a watch tells of it. */
 int store_list(struct store *store, const char *prefix, store_list_fn reply, void *ctx,
 	       struct error *err);
 
@@ -108,8 +109,9 @@ struct store_timing {
 	uint64_t earliest_usec, latest_usec;
 };
 int store_session_timing(const struct store *store, struct store_timing *ret_timing);
-/* One real request that renews our session.  Outcomes as above: 0 means that the store had our
- * session after the call was made, -ENOTCONN that it is over. */
+/* One real request that renews our session; it may be answered before calls made earlier.  Outcomes
+ * as above: 0 means that the store had our session after the call was made, -ENOTCONN that it is
+ * over. */
 typedef void (*store_renew_fn)(void *ctx, int r, const struct error *err);
 int store_session_renew(struct store *store, store_renew_fn reply, void *ctx, struct error *err);
 

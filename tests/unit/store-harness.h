@@ -33,7 +33,8 @@
 struct scene {
 	char dir[64];
 	sd_event *loop;
-	const char *scheme; /* "local:", "fault:local:" */
+	const char *scheme; /* "local:", "fault:local:"; or "" */
+	const char *server; /* beside it: the address of a server, which gets a part of its own */
 	struct store *store;
 };
 
@@ -243,7 +244,8 @@ static inline void gone_await(struct scene *scene, struct store *store, const ch
 
 static inline struct store *scene_open(struct scene *scene)
 {
-	CLEANUP_FREE char *address = xasprintf("%sstore.db", scene->scheme);
+	CLEANUP_FREE char *address = scene->server ? xasprintf("%s%s", scene->server, scene->dir)
+						   : xasprintf("%sstore.db", scene->scheme);
 	struct store *store = NULL;
 	struct error err = { 0 };
 

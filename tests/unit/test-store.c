@@ -2,8 +2,21 @@
 /* The contract of store/store.h, as cases that every backend must pass.  A backend is a row in
  * `backends`; what only one of them promises is tested in a program of its own. */
 #include "store-harness.h"
+#include "store-server.h"
+#include "store-zookeeper.h"
 
-static const char *const backends[] = { "local:", "fault:local:" };
+/* One that needs a server: it is started once, and each test gets a part of its tree. */
+static struct backend {
+	const char *scheme;
+	bool (*start)(struct store_server *server); /* NULL: none; false: it cannot be had here */
+	const char *address;
+	struct store_server server;
+	char server_address[64];
+} backends[] = {
+	{ "local:", NULL, NULL, { 0 }, "" },
+	{ "fault:local:", NULL, NULL, { 0 }, "" },
+	{ "zookeeper:", zookeeper_start, "zookeeper:127.0.0.1", { 0 }, "" },
+};
 
 static void a_key_that_was_put_is_read_back(void **state)
 {
@@ -155,7 +168,7 @@ static void five_thousand_keys_are_listed_in_order(void **state)
 	for (int i = 0, n = 0; i < KEYS; i++) {
 		(void)snprintf(keys[n], sizeof(keys[n]), "/drover/%04d", i * STEP % KEYS);
 		ops[n] = (struct store_op){ STORE_PUT, keys[n], STORE_ABSENT, value, false };
-		if (++n < STORE_OPS_MAX && i < KEYS - 1)
+		if (++n < (int)store_limits(s->store).ops && i < KEYS - 1)
 			continue;
 		assert_int_equal(ask_write(s->loop, s->store, ops, (size_t)n, &answer), 0);
 		n = 0;
@@ -308,7 +321,11 @@ static void transactions_without_sense_are_refused(void **state)
 	assert_int_equal(store_write(s->store, ops, ARRAY_SIZE(ops), on_write, &answer, NULL),
 			 -EINVAL);
 	assert_int_equal(store_write(s->store, ops, 0, on_write, &answer, NULL), -EINVAL);
-	assert_int_equal(ask_write(s->loop, s->store, ops, STORE_OPS_MAX, &answer), 0);
+	assert_int_equal(ask_write(s->loop, s->store, ops, store_limits(s->store).ops, &answer), 0);
+	assert_true(store_limits(s->store).ops <= STORE_OPS_MAX);
+	assert_int_equal(
+		store_write(s->store, ops, store_limits(s->store).ops + 1, on_write, &answer, NULL),
+		-EINVAL);
 	ops[1].key = ops[0].key;
 	assert_int_equal(ask_write(s->loop, s->store, ops, 2, &answer), -EINVAL);
 	assert_int_equal(ask_delete(s->loop, s->store, "/k0", STORE_ABSENT, &answer), -EINVAL);
@@ -654,7 +671,7 @@ static void addresses_are_checked(void **state)
 		assert_null(store);
 		assert_true(err.text[0] != '\0');
 	}
-	assert_non_null(strstr(store_address(s->store), "store.db"));
+	assert_non_null(strstr(store_address(s->store), s->server ? s->server : "store.db"));
 }
 
 #define CASE(function)                                                                             \
@@ -697,9 +714,12 @@ static const struct {
 
 static int setup(void **state)
 {
+	const struct backend *backend = *state; /* the initial state */
 	struct scene *scene = xcalloc(1, sizeof(*scene));
 
-	scene_init(scene, *state); /* the initial state is the scheme */
+	scene_init(scene, backend->scheme);
+	if (backend->start)
+		scene->server = backend->server_address;
 	scene->store = scene_open(scene);
 	*state = scene;
 	return 0;
@@ -712,23 +732,44 @@ static int teardown(void **state)
 	return 0;
 }
 
+static void no_server_here(void **state)
+{
+	skip();
+}
+
+static bool backend_start(struct backend *backend)
+{
+	if (!backend->start)
+		return true;
+	if (!backend->start(&backend->server))
+		return false;
+	(void)snprintf(backend->server_address, sizeof(backend->server_address), "%s:%d",
+		       backend->address, backend->server.port);
+	return true;
+}
+
 int main(void)
 {
 	struct CMUnitTest tests[ARRAY_SIZE(backends) * ARRAY_SIZE(cases)];
 	size_t count = 0;
 	int failed;
 
-	for (size_t b = 0; b < ARRAY_SIZE(backends); b++)
+	for (size_t b = 0; b < ARRAY_SIZE(backends); b++) {
+		bool started = backend_start(&backends[b]);
+
 		for (size_t c = 0; c < ARRAY_SIZE(cases); c++)
 			tests[count++] = (struct CMUnitTest){
-				.name = xasprintf("%s %s", backends[b], cases[c].name),
-				.test_func = cases[c].run,
-				.setup_func = setup,
-				.teardown_func = teardown,
-				.initial_state = (void *)(uintptr_t)backends[b],
+				.name = xasprintf("%s %s", backends[b].scheme, cases[c].name),
+				.test_func = started ? cases[c].run : no_server_here,
+				.setup_func = started ? setup : NULL,
+				.teardown_func = started ? teardown : NULL,
+				.initial_state = &backends[b],
 			};
+	}
 	failed = cmocka_run_group_tests_name("store", tests, NULL, NULL);
 	for (size_t i = 0; i < count; i++)
 		free((char *)(uintptr_t)tests[i].name);
+	for (size_t b = 0; b < ARRAY_SIZE(backends); b++)
+		server_end(&backends[b].server);
 	return failed;
 }

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* All keys below a prefix: a walk over the directories, with many requests under way at once.  It
+ * is no snapshot: what changes meanwhile is seen or not, key by key, and a watch tells of it. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/zookeeper.h"
+#include "util/cleanup.h"
+#include "util/mem.h"
+
+#define WINDOW 256
+
+struct place {
+	struct place *next;
+	struct place *next_pending; /* it was not asked for yet */
+	char *key; /* a key; or of a directory the prefix, without the slash at its end */
+	bool dir;
+};
+
+struct list_call {
+	struct zk_call call;
+	char *prefix;
+	store_list_fn reply;
+	void *ctx;
+	bool begun;
+	struct place *places, *pending;
+	struct store_entry *entries;
+	size_t count, room;
+	int r;
+	struct error err;
+};
+
+static void place_add(struct list_call *list, char *key, bool dir)
+{
+	struct place *place = xcalloc(1, sizeof(*place));
+
+	place->key = key;
+	place->dir = dir;
+	place->next = list->places;
+	place->next_pending = list->pending;
+	list->places = list->pending = place;
+}
+
+static void entry_add(struct list_call *list, const char *key, json_t *value, uint64_t version)
+{
+	if (list->count == list->room) {
+		list->room = list->room ? 2 * list->room : 64;
+		list->entries = xrealloc(list->entries, list->room, sizeof(*list->entries));
+	}
+	list->entries[list->count++] = (struct store_entry){ xstrdup(key), value, version };
+}
+
+static void list_reset(struct list_call *list)
+{
+	while (list->places) {
+		struct place *place = list->places;
+
+		list->places = place->next;
+		free(place->key);
+		free(place);
+	}
+	list->pending = NULL;
+	for (size_t i = 0; i < list->count; i++) {
+		free((char *)(uintptr_t)list->entries[i].key);
+		json_decref(list->entries[i].value);
+	}
+	list->count = 0;
+	list->begun = false;
+}
+
+static void list_pump(struct list_call *list);
+
+static void on_key(struct zk_request *request, const struct zk_reply *reply)
+{
+	struct list_call *list = container_of(request->call, struct list_call, call);
+	const struct place *place = request->subject;
+	struct zk_node node;
+	json_t *value = NULL;
+	int r;
+
+	if (zk_lost(reply->rc) || list->r < 0)
+		return;
+	zk_call_progress(request->call);
+	r = zk_entry_read(place->key, reply, &node, &value, &list->err);
+	if (r < 0)
+		list->r = r;
+	else if (node.version > 0)
+		entry_add(list, place->key, value, node.version);
+	list_pump(list);
+}
+
+static void on_dir(struct zk_request *request, const struct zk_reply *reply)
+{
+	struct list_call *list = container_of(request->call, struct list_call, call);
+	const struct place *place = request->subject;
+
+	if (zk_lost(reply->rc) || list->r < 0)
+		return;
+	zk_call_progress(request->call);
+	if (reply->rc != ZOK && reply->rc != ZNONODE)
+		list->r = zk_fail(reply->rc, &list->err, place->key);
+	for (int32_t i = 0; reply->rc == ZOK && i < reply->names->count; i++) {
+		const char *part = NULL;
+		enum zk_name kind = zk_name_read(reply->names->data[i], &part);
+
+		if (kind != ZK_NAME_OTHER)
+			place_add(list, xasprintf("%s/%s", place->key, part), kind == ZK_NAME_DIR);
+	}
+	list_pump(list);
+}
+
+static void list_pump(struct list_call *list)
+{
+	struct zk *zk = list->call.zk;
+
+	while (list->pending && list->call.waiting < WINDOW && list->r == 0 && !list->call.lost) {
+		struct place *place = list->pending;
+		CLEANUP_FREE char *path = place->dir ? zk_dir(zk, place->key, strlen(place->key))
+						     : zk_key_path(zk, place->key);
+
+		list->pending = place->next_pending;
+		if (place->dir)
+			zk_children(zk, &list->call, place, path, on_dir);
+		else
+			zk_get(zk, &list->call, place, path, on_key);
+	}
+}
+
+static int entry_compare(const void *a, const void *b)
+{
+	return strcmp(((const struct store_entry *)a)->key, ((const struct store_entry *)b)->key);
+}
+
+static int list_step(struct zk_call *call, bool lost, struct error *err)
+{
+	struct list_call *list = container_of(call, struct list_call, call);
+
+	if (lost) {
+		list_reset(list);
+		return ZK_AGAIN;
+	}
+	if (!list->begun) {
+		list->begun = true;
+		list->r = 0;
+		zk_sync(call->zk, call, NULL, NULL);
+		place_add(list, xasprintf("%.*s", (int)strlen(list->prefix) - 1, list->prefix),
+			  true);
+		list_pump(list);
+		return ZK_WAIT;
+	}
+	if (list->r < 0) {
+		if (err)
+			*err = list->err;
+		return list->r;
+	}
+	if (list->count > 0)
+		qsort(list->entries, list->count, sizeof(*list->entries), entry_compare);
+	return 0;
+}
+
+static void list_answer(struct zk_call *call, int r, const struct error *err)
+{
+	struct list_call *list = container_of(call, struct list_call, call);
+
+	list->reply(list->ctx, r, r == 0 ? list->entries : NULL, r == 0 ? list->count : 0, err);
+}
+
+static void list_free(struct zk_call *call)
+{
+	struct list_call *list = container_of(call, struct list_call, call);
+
+	list_reset(list);
+	free(list->entries);
+	free(list->prefix);
+	free(list);
+}
+
+int zk_list(struct store *store, const char *prefix, store_list_fn reply, void *ctx,
+	    struct error *err)
+{
+	struct list_call *list = xcalloc(1, sizeof(*list));
+
+	list->call =
+		(struct zk_call){ .step = list_step, .answer = list_answer, .free = list_free };
+	list->prefix = xstrdup(prefix);
+	list->reply = reply;
+	list->ctx = ctx;
+	return zk_queue(container_of(store, struct zk, store), &list->call, err);
+}
