@@ -47,7 +47,7 @@ _drover() {
 	case $command in
 	"" | help) COMPREPLY=($(compgen -W "$commands" -- "$cur")) ;;
 	apply) compopt -o filenames && COMPREPLY=($(compgen -f -- "$cur")) ;;
-	node) COMPREPLY=($(compgen -W "status ready" -- "$cur")) ;;
+	node) COMPREPLY=($(compgen -W "status ls ready" -- "$cur")) ;;
 	cluster)
 		if [[ $prev == join ]]; then
 			compopt -o filenames && COMPREPLY=($(compgen -f -- "$cur"))

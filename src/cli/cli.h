@@ -114,6 +114,7 @@ int run_help(struct cli *cli, struct error *err);
 int run_logs(struct cli *cli, struct error *err);
 int run_ls(struct cli *cli, struct error *err);
 int run_monitor(struct cli *cli, struct error *err);
+int run_node_ls(struct cli *cli, struct error *err);
 int run_node_ready(struct cli *cli, struct error *err);
 int run_node_status(struct cli *cli, struct error *err);
 int run_order(struct cli *cli, struct error *err); /* start, stop, ... ensure */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* drover node, config and version: what the agent says of itself. */
+#include <errno.h>
 #include <string.h>
 
 #include "cli/agent.h"
@@ -14,12 +15,20 @@
 static void print_memory(const json_t *memory)
 {
 	char total[QUANTITY_SIZE], available[QUANTITY_SIZE], booked[QUANTITY_SIZE];
-	CLEANUP_FREE char *line = xasprintf(
-		"%s, %s available, %s booked", print_mib(json_object_get(memory, "total"), total),
-		print_mib(json_object_get(memory, "available"), available),
-		print_mib(json_object_get(memory, "booked"), booked));
+	char allocated[QUANTITY_SIZE], provisioned[QUANTITY_SIZE], rest[QUANTITY_SIZE];
+	CLEANUP_FREE char *line =
+		xasprintf("%s, %s available, %s booked, %s free to book",
+			  print_mib(json_object_get(memory, "total"), total),
+			  print_mib(json_object_get(memory, "available"), available),
+			  print_mib(json_object_get(memory, "booked"), booked),
+			  print_mib(json_object_get(memory, "free"), rest));
+	CLEANUP_FREE char *guests =
+		xasprintf("%s of guests that run, %s of all that belong here",
+			  print_mib(json_object_get(memory, "allocated"), allocated),
+			  print_mib(json_object_get(memory, "provisioned"), provisioned));
 
 	print_field("memory", line);
+	print_field("", guests);
 }
 
 static void print_qemu(const json_t *list)
@@ -75,10 +84,13 @@ static void print_node(const json_t *node)
 	CLEANUP_FREE char *accel = xasprintf("%s%s%s", json_string_or(accelerator, "name", "-"),
 					     *why ? ": " : "", why);
 	CLEANUP_FREE char *store = xasprintf("%s, %s", json_string_or(node, "store", "-"),
-					     json_string_or(node, "store_state", "-"));
+					     json_string_or(node, "store_state", "as last told"));
+	const json_t *alive = json_object_get(node, "alive");
 	char buffer[QUANTITY_SIZE];
 
 	printf("%s\n", json_string_or(node, "name", "?"));
+	if (alive)
+		print_field("alive", json_is_true(alive) ? "yes" : "no");
 	print_field("mode", json_string_or(node, "mode", NULL));
 	print_counts(json_object_get(node, "vms"));
 	print_memory(json_object_get(node, "memory_mib"));
@@ -90,12 +102,72 @@ static void print_node(const json_t *node)
 	print_field("boot id", json_string_or(node, "boot_id", NULL));
 }
 
+/* All that are not off. */
+static json_int_t count_up(const json_t *states)
+{
+	const char *state;
+	json_int_t sum = 0;
+	json_t *count;
+
+	json_object_foreach((json_t *)states, state, count) if (strcmp(state, "off") != 0) sum +=
+		json_integer_value(count);
+	return sum;
+}
+
+static void add_node(struct table *table, const json_t *node)
+{
+	const json_t *memory = json_object_get(node, "memory_mib");
+	const json_t *states = json_object_get(node, "vms");
+	CLEANUP_FREE char *vms = states ? xasprintf("%lld", (long long)count_up(states)) : NULL;
+	char buffer[QUANTITY_SIZE];
+
+	table_add(table, json_string_or(node, "name", NULL));
+	table_add(table, json_bool_or(node, "alive", false) ? "yes" : "no");
+	table_add(table, json_string_or(node, "mode", NULL));
+	table_add(table, vms);
+	table_add(table, print_number(json_object_get(node, "cpus"), buffer));
+	table_add(table, print_number(json_object_get(node, "load"), buffer));
+	table_add(table, print_mib(json_object_get(memory, "total"), buffer));
+	table_add(table, print_mib(json_object_get(memory, "booked"), buffer));
+	table_add(table, print_mib(json_object_get(memory, "free"), buffer));
+	table_add(table, json_string_or(node, "address", NULL));
+	table_add(table, json_string_or(node, "version", NULL));
+}
+
+int run_node_ls(struct cli *cli, struct error *err)
+{
+	static const char *const headers[] = { "NODE", "ALIVE",	  "MODE",    "VMS",
+					       "CPU",  "LOAD",	  "MEMORY",  "BOOKED",
+					       "FREE", "ADDRESS", "VERSION", NULL };
+	CLEANUP(table_done) struct table table = { 0 };
+	json_auto_t *list = NULL;
+	json_t *node;
+	size_t i;
+	int r;
+
+	r = agent_ask_vm(cli, "node-ls", NULL, &list, err);
+	if (r < 0)
+		return r;
+	if (cli->options.json) {
+		print_json(list);
+		return 0;
+	}
+	table_init(&table, headers, NULL);
+	json_array_foreach(list, i, node) add_node(&table, node);
+	table_print(&table, cli);
+	return 0;
+}
+
 int run_node_status(struct cli *cli, struct error *err)
 {
+	json_auto_t *args = json_build(err, "{s:s?}", "node", cli->args[0]);
+	const struct question question = { .command = "node", .args = args };
 	json_auto_t *node = NULL;
 	int r;
 
-	r = agent_ask_vm(cli, "node", NULL, &node, err);
+	if (!args)
+		return -EINVAL;
+	r = agent_ask(cli, &question, &node, err);
 	if (r < 0)
 		return r;
 	if (cli->options.json)

@@ -9,6 +9,7 @@
 #include "node/ask.h"
 #include "node/channel.h"
 #include "node/events.h"
+#include "node/info.h"
 #include "node/job.h"
 #include "node/membership.h"
 #include "node/node.h"
@@ -261,6 +262,7 @@ static void on_left(void *ctx, int r, const uint64_t *versions, const struct err
 		work_fail(work, &why);
 		return;
 	}
+	info_forget(node);
 	events_add(node, NULL, "cluster-left", "its certificate and key are removed");
 	value = json_pack("{s:s, s:s}", "node", node->config->node, "store",
 			  store_address(node->store));

@@ -17,6 +17,7 @@
 #include "node/logs.h"
 #include "node/mode.h"
 #include "node/node.h"
+#include "node/nodes.h"
 #include "node/orders.h"
 #include "node/records.h"
 #include "node/relay.h"
@@ -68,8 +69,13 @@ static void on_config(struct node *node, struct request *request, const char *by
 
 static void on_node(struct node *node, struct request *request, const char *by)
 {
-	json_auto_t *value = node_json(node);
+	json_auto_t *value = NULL;
 
+	if (json_is_string(json_object_get(request_args(request), "node"))) {
+		nodes_one(node, request);
+		return;
+	}
+	value = node_json(node);
 	request_return(request, value);
 }
 
@@ -88,6 +94,7 @@ PLAIN(on_logs, logs_request)
 PLAIN(on_relay, relay_request)
 PLAIN(on_hardware, relay_hardware)
 PLAIN(on_volumes, volumes_request)
+PLAIN(on_node_ls, nodes_list)
 PLAIN(on_cluster_init, cluster_init)
 PLAIN(on_cluster_token, cluster_token)
 PLAIN(on_cluster_join, enrol_join)
@@ -123,6 +130,7 @@ static const struct {
 	{ "logs", on_logs },
 	{ "config", on_config },
 	{ "node", on_node },
+	{ "node-ls", on_node_ls },
 	{ "node-ready", mode_node_ready },
 	{ "shutdown-all", mode_shutdown_all },
 	{ "cluster-init", on_cluster_init },

@@ -9,6 +9,8 @@
 #include <unistd.h>
 
 #include "model/config.h"
+#include "node/elsewhere.h"
+#include "node/info.h"
 #include "node/mode.h"
 #include "node/node.h"
 #include "node/records.h"
@@ -31,6 +33,7 @@ struct facts {
 	struct tool *tool;
 	json_t *qemu;	     /* list; or NULL: not known yet */
 	json_t *accelerator; /* {name, why}; or NULL */
+	json_t *cpu_model;   /* as the kernel calls it, or null */
 };
 
 static void probe(struct facts *facts, const char *what, tool_done_fn done);
@@ -64,6 +67,7 @@ static void on_accelerator(void *ctx, int r, struct tool_result *result, const s
 	if (!facts->accelerator)
 		facts->accelerator =
 			json_pack("{s:n, s:o}", "name", "why", json_text(why, strlen(why)));
+	info_touch(facts->node);
 	log_info("accelerator: %s (%s)", json_string_or(facts->accelerator, "name", "none"),
 		 json_string_or(facts->accelerator, "why", ""));
 }
@@ -122,11 +126,26 @@ static void probe(struct facts *facts, const char *what, tool_done_fn done)
 		done(facts, r, NULL, &err);
 }
 
+static json_t *cpu_model(void)
+{
+	CLEANUP_FREE char *text = NULL;
+	char *line, *value = NULL;
+
+	/* Its size is told as 0, and only its beginning is needed. */
+	if (file_read(AT_FDCWD, "/proc/cpuinfo", 16u * 1024 * 1024, &text, NULL, NULL) == 0 &&
+	    (line = strstr(text, "model name")) && (value = strchr(line, ':'))) {
+		value += 1 + strspn(value + 1, " ");
+		value[strcspn(value, "\n")] = '\0';
+	}
+	return value ? json_text(value, strlen(value)) : json_null();
+}
+
 void facts_open(struct node *node)
 {
 	struct facts *facts = xcalloc(1, sizeof(*facts));
 
 	facts->node = node;
+	facts->cpu_model = cpu_model();
 	node->facts = facts;
 	probe(facts, "builds", on_builds);
 }
@@ -138,6 +157,7 @@ struct facts *facts_close(struct facts *facts)
 	tool_cancel(facts->tool);
 	json_decref(facts->qemu);
 	json_decref(facts->accelerator);
+	json_decref(facts->cpu_model);
 	free(facts);
 	return NULL;
 }
@@ -251,6 +271,34 @@ static uint64_t booked_mib(const struct node *node)
 	return sum;
 }
 
+/* Of the guests that run here, as PVC counts it, and of all that belong here, whether they run. */
+static uint64_t guests_mib(const struct node *node, bool running)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < node->n_vms; i++) {
+		const struct node_vm *vm = node->vms[i];
+		bool runs = vm->told_now && json_is_integer(json_object_get(vm->told, "pid"));
+
+		if (runs)
+			sum += (uint64_t)json_int_or(vm->told, "memory_mib", 0);
+		else if (!running && vm->definition && !elsewhere_holder(vm) &&
+			 vm_wish_under(vm, ORDER_NONE) == WISH_RUN)
+			sum += vm->definition->memory_mib;
+	}
+	return sum;
+}
+
+/* What may still be booked. */
+static uint64_t free_mib(const struct node *node, uint64_t total)
+{
+	uint64_t limit = node->config->memory_limit_mib, booked = booked_mib(node);
+
+	if (limit == 0 || limit > total)
+		limit = total;
+	return limit > booked ? limit - booked : 0;
+}
+
 static json_t *memory_json(const struct node *node)
 {
 	CLEANUP_FREE char *text = NULL;
@@ -260,8 +308,11 @@ static json_t *memory_json(const struct node *node)
 		total = meminfo_mib(text, "MemTotal:");
 		available = meminfo_mib(text, "MemAvailable:");
 	}
-	return json_pack("{s:I, s:I, s:I}", "total", (json_int_t)total, "available",
-			 (json_int_t)available, "booked", (json_int_t)booked_mib(node));
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "total", (json_int_t)total, "available",
+			 (json_int_t)available, "booked", (json_int_t)booked_mib(node), "allocated",
+			 (json_int_t)guests_mib(node, true), "provisioned",
+			 (json_int_t)guests_mib(node, false), "free",
+			 (json_int_t)free_mib(node, total));
 }
 
 static json_t *states_json(const struct node *node)
@@ -285,14 +336,15 @@ json_t *node_json(const struct node *node)
 	double load = 0;
 
 	(void)getloadavg(&load, 1);
-	return json_pack("{s:s, s:s?, s:s, s:o, s:I, s:f, s:s, s:s, s:o, s:o, s:o}", "name",
-			 node->config->node, "mode",
+	return json_pack("{s:s, s:s?, s:s, s:o, s:I, s:o, s:f, s:s, s:s, s:I, s:o, s:o, s:o}",
+			 "name", node->config->node, "mode",
 			 mode_trouble(node) ? NULL : node_mode_name(node->mode), "boot_id",
 			 node->boot_id, "memory_mib", memory_json(node), "cpus",
-			 (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "load", load, "store",
-			 store_address(node->store), "store_state",
-			 store_state ? store_state : session_words(node), "qemu", facts_qemu(node),
-			 "accelerator",
+			 (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "cpu_model",
+			 node->facts ? json_incref(node->facts->cpu_model) : json_null(), "load",
+			 load, "store", store_address(node->store), "store_state",
+			 store_state ? store_state : session_words(node), "store_usec",
+			 (json_int_t)info_latency(node), "qemu", facts_qemu(node), "accelerator",
 			 accelerator ? json_incref(accelerator)
 				     : json_pack("{s:n, s:s}", "name", "why", "still being tried"),
 			 "vms", states_json(node));

@@ -19,6 +19,7 @@
 #include "node/directory.h"
 #include "node/events.h"
 #include "node/facts.h"
+#include "node/info.h"
 #include "node/job.h"
 #include "node/lease.h"
 #include "node/membership.h"
@@ -64,6 +65,7 @@ struct node *node_free(struct node *node)
 	node->channel = channel_close(node->channel);
 	jobs_end(node);
 	facts_close(node->facts);
+	node->info = info_close(node->info);
 	membership_close(node->membership);
 	renewal_close(node->renewal);
 	directory_close(node->directory);
@@ -248,6 +250,7 @@ int node_listen(struct node *node, struct error *err)
 		return r;
 	directory_open(node);
 	facts_open(node);
+	info_open(node);
 	return 0;
 }
 

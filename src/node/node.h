@@ -36,6 +36,7 @@ struct directory;
 struct error;
 struct events;
 struct facts;
+struct info;
 struct job;
 struct lease_renewal;
 struct membership;
@@ -68,6 +69,7 @@ struct node {
 	struct control *control;
 	struct events *events;
 	struct facts *facts;
+	struct info *info;
 	struct order_wait *orders;
 	struct job *jobs;
 

@@ -6,14 +6,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include "model/config.h"
 #include "node/ask.h"
 #include "node/events.h"
+#include "node/info.h"
 #include "node/lease.h"
-#include "node/membership.h"
 #include "node/node.h"
 #include "node/vm.h"
 #include "store/store.h"
@@ -85,6 +84,7 @@ static void on_joined(void *ctx, int r, const uint64_t *versions, const struct e
 	session->joined = true;
 	session->life_version = versions[0];
 	session->trouble[0] = '\0';
+	info_written(session->node);
 	log_info("joined the cluster as '%s', life %" PRIu64, session->node->config->node,
 		 session->life.n);
 	if (session->again) {
@@ -92,18 +92,6 @@ static void on_joined(void *ctx, int r, const uint64_t *versions, const struct e
 		join(session);
 	}
 	vm_touch_all(session->node);
-}
-
-static json_t *info_json(const struct node *node)
-{
-	struct sysinfo info = { 0 };
-
-	(void)sysinfo(&info);
-	return json_pack("{s:i, s:s, s:s, s:I, s:I, s:s, s:s}", "v", 1, "version", DROVER_VERSION,
-			 "address", membership_address(node), "cpus",
-			 (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "memory_mib",
-			 (json_int_t)((uint64_t)info.totalram * info.mem_unit >> 20), "boot",
-			 node->boot_id, "machine", node->machine_id);
 }
 
 static int write_life(struct session *session, uint64_t expected, struct error *err)

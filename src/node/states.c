@@ -6,6 +6,7 @@
 
 #include "model/config.h"
 #include "node/ask.h"
+#include "node/elsewhere.h"
 #include "node/job.h"
 #include "node/node.h"
 #include "node/vm.h"
@@ -57,7 +58,8 @@ static void on_written(void *ctx, int r, const uint64_t *versions, const struct 
 
 static json_t *state_json(const struct node_vm *vm)
 {
-	static const char *const kept[] = { "state", "reason", "since", "exit", "wish" };
+	static const char *const kept[] = { "state", "reason",	"since", "exit",
+					    "wish",  "started", "pid",	 "running_generation" };
 	json_t *value = json_pack("{s:i, s:s}", "v", 1, "node", vm->node->config->node);
 
 	for (size_t i = 0; i < ARRAY_SIZE(kept); i++)
@@ -79,7 +81,7 @@ static void write_due(struct node *node)
 		struct node_vm *vm = node->vms[i];
 		size_t n = batch->count;
 
-		if (!vm->state_due || vm->removed || !vm_defined(vm))
+		if (!vm->state_due || vm->removed || !vm_defined(vm) || elsewhere_holder(vm))
 			continue;
 		if (n == BATCH) {
 			more = true;
@@ -122,4 +124,11 @@ void states_changed(struct node_vm *vm)
 {
 	vm->state_due = true;
 	arm(vm->node);
+}
+
+/* What is said here of a VM that another node holds waits until that is over. */
+void states_look(struct node_vm *vm)
+{
+	if (vm->state_due && !elsewhere_holder(vm))
+		arm(vm->node);
 }

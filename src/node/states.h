@@ -9,3 +9,5 @@ struct node_vm;
 
 /* The keeper told of a new state. */
 void states_changed(struct node_vm *vm);
+/* Its records have changed: what waited for that is written now. */
+void states_look(struct node_vm *vm);

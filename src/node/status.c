@@ -10,6 +10,7 @@
 
 #include "model/config.h"
 #include "model/definition.h"
+#include "node/elsewhere.h"
 #include "node/mode.h"
 #include "node/node.h"
 #include "node/placement.h"
@@ -196,14 +197,15 @@ static json_t *vm_json(const struct node_vm *vm, const struct volumes *volumes)
 			xasprintf("its keeper does not take what is wanted: %s", vm->link.refusal);
 	json_set_string(object, "reason", reason);
 	json_set_string(object, "node", vm->node->config->node);
-	if (state == VM_OFF && vm->owner.node[0])
-		json_set_string(object, "node", vm->owner.node);
 	for (size_t i = 0; i < ARRAY_SIZE(nulls); i++)
 		json_object_set_new(object, nulls[i], json_null());
 	if (vm->machine)
 		(void)json_object_update(object, vm->machine);
 	set_definition(object, vm);
 	set_told(object, vm);
+	/* A keeper here that tries to have it has more to say. */
+	if (elsewhere_holder(vm) && (!vm->told_now || state == VM_OFF))
+		elsewhere_set(vm, object);
 	set_uptime(object);
 	if (vm->told_now && json_is_null(json_object_get(object, "guest_agent")) &&
 	    json_is_integer(json_object_get(object, "pid")))

@@ -14,6 +14,7 @@
 #include "model/config.h"
 #include "model/definition.h"
 #include "node/events.h"
+#include "node/info.h"
 #include "node/mode.h"
 #include "node/node.h"
 #include "node/orders.h"
@@ -86,6 +87,7 @@ struct node_vm *vm_free(struct node_vm *vm)
 	placement_done(&vm->placement);
 	json_decref(vm->offer);
 	json_decref(vm->told);
+	json_decref(vm->said);
 	json_decref(vm->machine);
 	for (int leaf = 0; leaf < VM_LEAVES; leaf++)
 		free(vm->unreadable[leaf]);
@@ -190,6 +192,7 @@ static void vm_settle(struct node_vm *vm)
 	work_out_wish(vm);
 	link_look(vm);
 	orders_look(vm);
+	states_look(vm);
 	/* Nothing is known of it and nothing is here: the name is only a name. */
 	if (!vm_defined(vm) && !vm->version[VM_OWNER] && vm->link.state == LINK_NONE &&
 	    !vm->file_error && !vm_is_here(vm) && !orders_wait_for(vm))
@@ -199,6 +202,8 @@ static void vm_settle(struct node_vm *vm)
 static int on_settle(sd_event_source *source, void *userdata)
 {
 	struct node *node = userdata;
+
+	info_touch(node);
 
 	/* From the end, since a VM may go while it is looked at. */
 	for (size_t i = node->n_vms; i-- > 0;) {
@@ -315,6 +320,8 @@ static int set_hardware(struct node_vm *vm, json_t *value, struct error *err)
 /* For as long as no keeper tells better. */
 static int set_state(struct node_vm *vm, json_t *value, struct error *err)
 {
+	json_decref(vm->said);
+	vm->said = json_incref(value);
 	if (!vm->told && value)
 		vm->told = json_incref(value);
 	return 0;

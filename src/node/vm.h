@@ -57,6 +57,7 @@ struct node_vm {
 
 	json_t *told;	  /* the keeper's part of the VM object, as last told */
 	uint64_t told_at; /* clock_now() */
+	json_t *said;	  /* the state record; or NULL */
 	bool told_now;	  /* by the keeper that is connected; else by one before, or the record */
 	bool state_due;	  /* its state record is to be written */
 	struct slots slots;

@@ -207,3 +207,68 @@ def test_a_stranger_may_only_ask_to_join_and_a_former_member_nothing(pair):
 	assert beta.drover('cluster', 'leave').rc == 0
 	alpha.wait(lambda: talk(alpha, member, {'execute': 'renew', 'id': 1}) == [],
 		'a former member is sent away')
+
+
+def nodes(host):
+	return {node['name']: node for node in host.cli('--format', 'json', 'node', 'ls').json()}
+
+
+def test_each_node_is_seen_from_each_other_one(pair):
+	alpha, beta = pair
+	alpha.wait(lambda: nodes(alpha)['beta'].get('accelerator', {}).get('name'),
+		'beta has told all of itself')
+	seen = nodes(alpha)
+	assert all(node['alive'] and node['mode'] == 'ready' for node in seen.values())
+	told = alpha.cli('--format', 'json', 'node', 'status', 'beta').json()
+	assert told['address'] == seen['beta']['address'] != seen['alpha']['address']
+	for key in 'version', 'cpus', 'load', 'qemu', 'told', 'store_usec', 'vms':
+		assert key in told
+	assert {'total', 'available', 'booked', 'allocated', 'provisioned', 'free'} \
+		<= set(told['memory_mib'])
+	assert 'beta' in alpha.cli('node', 'ls').out and 'alive' in alpha.cli('node', 'status', 'beta').out
+	refused = alpha.drover('node', 'status', 'gamma')
+	assert refused.rc == 69 and 'drover node ls' in refused.err
+	beta.cli('shutdown-all', '--yes')
+	assert nodes(alpha)['beta']['mode'] == 'stopped'
+	beta.stop_agent()
+	alpha.wait(lambda: not nodes(alpha)['beta']['alive'], 'beta is known to be gone')
+
+
+def test_pvc_S21_memory_of_guests_that_run_and_of_those_that_belong_here(pair):
+	alpha, beta = pair
+	beta.apply(drover.micro('up', kvm_host='beta'), drover.micro('down', memory=80, kvm_host='beta'))
+	beta.cli('stop', 'down')
+	alpha.wait(lambda: nodes(alpha)['beta']['memory_mib']['allocated'] == 64, 'what runs is told')
+	memory = nodes(alpha)['beta']['memory_mib']
+	assert (memory['provisioned'], memory['booked']) == (64 + 80, 64 + 512)
+	assert memory['free'] == memory['total'] - memory['booked']
+	assert nodes(alpha)['alpha']['memory_mib']['provisioned'] == 0
+
+
+def test_a_vm_is_seen_from_every_node(pair):
+	alpha, beta = pair
+	beta.apply(drover.micro('v1', kvm_host='beta'))
+	pid = beta.wait_state('v1', 'running')['pid']
+	seen = alpha.wait_state('v1', 'running')
+	assert (seen['node'], seen['pid'], seen['wish']) == ('beta', pid, 'run')
+	assert alpha.vms()['v1']['node'] == 'beta'
+	beta.cli('stop', 'v1')
+	alpha.wait_state('v1', 'off')
+	# What only one has heard of does not become a state of the other's.
+	beta.cli('start', 'v1')
+	alpha.wait_state('v1', 'running')
+	alpha.kill_agent()
+	alpha.start_agent()
+	assert alpha.wait_state('v1', 'running')['node'] == 'beta'
+
+
+def test_pvc_S29_a_node_that_hangs_holds_up_nobody(pair):
+	alpha, beta = pair
+	beta.agent_process.signal(drover.signal.SIGSTOP)
+	try:
+		assert alpha.cli('ls').rc == 0
+		assert nodes(alpha)['alpha']['alive']
+		assert status(alpha)['certificate']['trouble'] is None
+	finally:
+		beta.agent_process.signal(drover.signal.SIGCONT)
+	beta.wait(beta.answers, 'it goes on')

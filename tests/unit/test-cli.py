@@ -553,7 +553,8 @@ class Documents(unittest.TestCase):
         wanted = ("apply ls status explain start stop restart kill pause resume ensure rm exec "
                   "console monitor qmp guest hardware events logs config shutdown-all version help")
         self.assertEqual(sorted(self.commands),
-                         sorted([*wanted.split(), "volume ls", "node status", "node ready",
+                         sorted([*wanted.split(), "volume ls", "node status", "node ls",
+                                 "node ready",
                                  *(f"cluster {word}" for word in
                                    ("status", "init", "token", "join", "leave"))]))
 
