@@ -98,7 +98,8 @@ static enum lease_policy stricter(enum lease_policy a, enum lease_policy b)
 	return a > b ? a : b;
 }
 
-/* While a write that changes it is not answered, both may be in the record. */
+/* While a write that changes it is not answered, both may be in the record: also a write of the
+ * keeper before this one, until one of our own was answered. */
 static void obey_record(struct keeper *keeper)
 {
 	const struct ownership *own = keeper->ownership;
@@ -110,7 +111,7 @@ static void obey_record(struct keeper *keeper)
 	policy = lease_policy_of(own->record.lease);
 	if (own->write)
 		policy = stricter(policy, ownership_asked_policy(keeper));
-	if (policy == keeper->copy->lease)
+	if (policy == keeper->copy->lease || (policy < keeper->copy->lease && own->won == 0))
 		return;
 	keeper->copy->lease = policy;
 	if (copy_save(keeper, keeper->copy, &err) < 0)
@@ -141,7 +142,9 @@ bool lease_change_policy(struct keeper *keeper)
 	struct error err = { 0 };
 
 	if (!keeper->copy || !ownership_held_here(keeper) || wish == WISH_HANDS_OFF ||
-	    wish_is_down(wish) || policy == lease_policy_of(keeper->ownership->record.lease))
+	    wish_is_down(wish) ||
+	    (policy == lease_policy_of(keeper->ownership->record.lease) &&
+	     policy == keeper->copy->lease))
 		return false;
 	/* First this keeper obeys it, then the record says so. */
 	if (policy > keeper->copy->lease) {
@@ -165,8 +168,9 @@ static void kill_copy(struct keeper *keeper, const char *why)
 {
 	keeper->guard->pausing = false;
 	keeper->guard->deadline = 0;
-	copy_note(keeper, &keeper->copy->end_ordered);
 	checkpoint("keeper.lease.kill");
+	/* Not written down: a keeper that comes after this one looks at the lease for itself. */
+	keeper->copy->end_ordered = true;
 	stop_kill(keeper, why);
 }
 

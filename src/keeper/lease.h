@@ -23,7 +23,8 @@ bool lease_over(const struct keeper *keeper);
 
 /* Obeys the policy, arms the timer for the end of the lease if there is one to obey. */
 void lease_look(struct keeper *keeper);
-/* The definition names another policy than the owner record: true, the write of it has begun. */
+/* The definition names another policy than the owner record or than the copy obeys: true, the write
+ * of it has begun. */
 bool lease_change_policy(struct keeper *keeper);
 /* A copy that is about to run obeys what the owner record says. */
 void lease_begin(struct keeper *keeper);

@@ -177,19 +177,41 @@ def test_I4_an_interruption_that_is_shorter_than_the_lease_is_not_felt(new_host)
 		assert 'paused' not in host.states_seen(name) and 'stopping' not in host.states_seen(name)
 
 
-def test_a_keeper_that_dies_before_its_pause_leaves_a_guest_that_runs_in_the_end(new_host):
-	"""Killed between its note and the pause: the next one finds a guest that runs and is noted as paused."""
+@pytest.mark.parametrize('lease, step', [('pause', 'keeper.lease.pause'), ('stop', 'keeper.lease.kill')])
+def test_a_keeper_that_dies_at_the_end_of_the_lease_leaves_a_guest_that_runs_in_the_end(new_host, lease, step):
+	"""The next one looks for itself, whatever this one had noted."""
 	host = new_host(timers=PATIENT).start_agent()
-	host.apply(micro('m1', lease='pause'))
+	host.apply(micro('m1', lease=lease))
 	host.wait_state('m1', 'running')
 	qemu = host.qemu('m1')
-	host.hold_at('keeper.lease.pause')
+	host.hold_at(step)
 	host.kill_agent()
-	keeper = host.held('keeper.lease.pause')
+	keeper = host.held(step)
 	host.hold_at()
 	keeper.kill()
+	assert qemu.alive
 	host.start_agent()
 	host.wait_state('m1', 'running')
+	assert lease == 'stop' or host.qemu('m1') == qemu
+
+
+@pytest.mark.parametrize('before, after', [('keep', 'stop'), ('stop', 'keep')])
+def test_a_keeper_that_dies_while_the_policy_changes_loses_no_change(new_host, before, after):
+	host = new_host(timers=LONG | {'keeper_silent': '10min'}).start_agent()
+	host.apply(micro('m1', lease=before))
+	host.wait_state('m1', 'running')
+	qemu = host.qemu('m1')
+	for step in ('keeper.lease.policy', 'agent.owner-write', 'keeper.owner.answered'):
+		host.apply(micro('m1', lease=before))
+		host.wait(lambda: owner_lease(host, 'm1') == before, f'the owner record says {before}')
+		host.hold_at(step)
+		host.apply(micro('m1', lease=after), args=['--no-wait'])
+		held = host.held(step)
+		host.hold_at()
+		host.keeper('m1').kill()
+		held.signal(signal.SIGCONT)
+		host.wait(lambda: owner_lease(host, 'm1') == after, f'the owner record says {after}')
+		host.wait_state('m1', 'running')
 	assert host.qemu('m1') == qemu
 
 
