@@ -62,6 +62,7 @@ enum situation situation_of_run_state(const char *run_state)
 static const char *const action_names[] = {
 	[ACTION_NONE] = "nothing",
 	[ACTION_START] = "start",
+	[ACTION_RECEIVE] = "receive",
 	[ACTION_SHUTDOWN] = "shutdown",
 	[ACTION_DESTROY] = "destroy",
 	[ACTION_CLEANUP] = "cleanup",
@@ -170,8 +171,10 @@ static enum action refine_absent(enum vm_wish wish, const struct facts *facts)
 {
 	enum action action = table_action(wish, SITUATION_ABSENT);
 
-	if (action == START && (facts->held_elsewhere || (facts->waiting && !facts->retry_due)))
+	if (action == START && facts->waiting && !facts->retry_due)
 		return NONE;
+	if (action == START && facts->held_elsewhere)
+		return facts->may_receive ? ACTION_RECEIVE : NONE;
 	/* What does not run and is not to run gives the record back, so that others may have it. */
 	if (action == NONE && facts->claims_held)
 		return CLEAN;
@@ -194,6 +197,8 @@ static enum action refine(enum vm_wish wish, const struct facts *facts)
 	case SITUATION_ABSENT:
 		return refine_absent(wish, facts);
 	case SITUATION_RUNNING:
+		if (wish == WISH_ELSEWHERE && facts->move_cold)
+			return SHUTDOWN;
 		/* A pause that just failed is tried again after a while. */
 		if (wish == WISH_PAUSE && facts->waiting && !facts->retry_due)
 			return NONE;
@@ -225,10 +230,12 @@ static bool start_may_be_given_up(const struct facts *facts)
 	return !facts->ran && !heard;
 }
 
-/* A stop on behalf of a restart is wanted as long as the VM is to run. */
+/* A stop on behalf of a restart is wanted as long as the VM is to run, one on behalf of a move as
+ * long as it is to run elsewhere. */
 static bool stop_is_wanted(enum vm_wish wish, const struct facts *facts)
 {
-	return wish_is_down(wish) || (wish == WISH_RUN && facts->restart_due);
+	return wish_is_down(wish) || (wish == WISH_RUN && facts->restart_due) ||
+	       (wish == WISH_ELSEWHERE && facts->move_cold);
 }
 
 /* What is under way goes on unless the wish has turned against it. */

@@ -36,6 +36,7 @@ enum situation situation_of_run_state(const char *run_state);
 enum action {
 	ACTION_NONE,
 	ACTION_START,	 /* win the record, prepare, launch, verify, run */
+	ACTION_RECEIVE,	 /* prepare, launch a QEMU that waits for the guest of another node */
 	ACTION_SHUTDOWN, /* ask the guest; end it by force when its time is over */
 	ACTION_DESTROY,	 /* end QEMU now */
 	ACTION_CLEANUP,	 /* remove what is left, free claims, release the record */
@@ -70,6 +71,8 @@ struct facts {
 	bool ran;	      /* the vcpus of this copy were let run */
 	bool held_elsewhere;  /* the owner record names another node, or the disks are elsewhere */
 	bool claims_held;     /* nothing runs, but the owner record still names this node */
+	bool may_receive;     /* another node runs it and this one has a place for it */
+	bool move_cold;	      /* it goes to another node by being shut down here */
 	enum panic_policy on_panic;
 };
 

@@ -11,6 +11,7 @@
 
 #include "core/wish.h"
 #include "keeper/booking.h"
+#include "keeper/disks.h"
 #include "keeper/keeper.h"
 #include "keeper/monitor.h"
 #include "keeper/ownership.h"
@@ -101,7 +102,8 @@ static int release_claims(struct keeper *keeper, struct error *err)
 /* The names of the copy go last: as long as copy.json is there, this routine is run again. */
 static int remove_host_parts(struct keeper *keeper, struct error *err)
 {
-	static const char *const sockets[] = { "qmp.sock", "agent.sock", "serial.sock" };
+	static const char *const sockets[] = { "qmp.sock", "agent.sock", "serial.sock",
+					       "receive.json" };
 	int r;
 
 	r = remove_taps(keeper, err);
@@ -109,6 +111,8 @@ static int remove_host_parts(struct keeper *keeper, struct error *err)
 		return r;
 	checkpoint("keeper.cleanup.claims");
 	r = release_claims(keeper, err);
+	if (r == 0)
+		r = disks_settle(keeper, err);
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < ARRAY_SIZE(sockets); i++)

@@ -14,6 +14,7 @@
 #include "keeper/keeper.h"
 #include "keeper/lease.h"
 #include "keeper/link.h"
+#include "keeper/migration.h"
 #include "keeper/monitor.h"
 #include "keeper/report.h"
 #include "keeper/start.h"
@@ -51,7 +52,7 @@ int copy_save(const struct keeper *keeper, const struct copy *copy, struct error
 	json_auto_t *value = json_build(
 		err,
 		"{s:i, s:s, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:b, "
-		"s:b, s:b, s:s}",
+		"s:b, s:b, s:s, s:b, s:I}",
 		"v", 1, "vm", keeper->name, "pid", (json_int_t)copy->id.pid, "start_time",
 		(json_int_t)copy->id.start_time, "boot_id", copy->id.boot_id, "token",
 		copy->id.token, "epoch", (json_int_t)copy->epoch, "generation",
@@ -60,7 +61,8 @@ int copy_save(const struct keeper *keeper, const struct copy *copy, struct error
 		(json_int_t)copy->memory_mib, "uid", (json_int_t)copy->uid, "ran", (int)copy->ran,
 		"paused", (int)copy->paused, "powered_off", (int)copy->powered_off, "panicked",
 		(int)copy->panicked, "end_ordered", (int)copy->end_ordered, "lease_paused",
-		(int)copy->lease_paused, "lease", lease_policy_name(copy->lease));
+		(int)copy->lease_paused, "lease", lease_policy_name(copy->lease), "incoming",
+		(int)copy->incoming, "attempt", (json_int_t)copy->attempt);
 
 	if (!value)
 		return -EINVAL;
@@ -102,6 +104,8 @@ static struct copy *copy_parse(const json_t *value)
 	copy->powered_off = json_bool_or(value, "powered_off", false);
 	copy->panicked = json_bool_or(value, "panicked", false);
 	copy->end_ordered = json_bool_or(value, "end_ordered", false);
+	copy->incoming = json_bool_or(value, "incoming", false);
+	copy->attempt = (uint64_t)json_int_or(value, "attempt", 0);
 	return copy;
 }
 
@@ -346,6 +350,7 @@ void copy_ended(struct keeper *keeper)
 	lease_copy_ended(keeper);
 	link_drop_passed(keeper->link);
 	agent_reset(keeper->agent);
+	migration_copy_ended(keeper);
 	free(TAKE_PTR(keeper->pending));
 	note_end(keeper, copy, text, sizeof(text));
 	if (keeper->start) /* takes QEMU's last words from its log, ours come after them */

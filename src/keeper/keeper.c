@@ -11,6 +11,7 @@
 #include "keeper/copy.h"
 #include "keeper/lease.h"
 #include "keeper/link.h"
+#include "keeper/migration.h"
 #include "keeper/monitor.h"
 #include "keeper/ownership.h"
 #include "keeper/pause.h"
@@ -79,6 +80,8 @@ void keeper_facts(const struct keeper *keeper, struct facts *ret)
 		.held_elsewhere = ownership_held_elsewhere(keeper),
 		.ran = keeper->copy && keeper->copy->ran,
 		.claims_held = !keeper->copy && ownership_held_here(keeper),
+		.may_receive = migration_may_receive(keeper),
+		.move_cold = migration_is_cold(keeper),
 		.on_panic = want->definition->on_panic,
 	};
 	ret->lease_over = lease_missing(keeper, ret->situation);
@@ -135,7 +138,7 @@ static void order_stop(struct keeper *keeper)
 /* An end that was ordered is no failure, and nobody waits before the next start. */
 static void note_order(struct keeper *keeper, const struct facts *facts)
 {
-	if (wish_is_down(keeper->want.wish) || facts->restart_due ||
+	if (wish_is_down(keeper->want.wish) || facts->restart_due || facts->move_cold ||
 	    facts->situation == SITUATION_PRELAUNCH)
 		copy_note(keeper, &keeper->copy->end_ordered);
 }
@@ -147,6 +150,9 @@ static void begin(struct keeper *keeper, const struct facts *facts, const struct
 		break;
 	case ACTION_START:
 		start_begin(keeper);
+		break;
+	case ACTION_RECEIVE:
+		start_receive(keeper);
 		break;
 	case ACTION_SHUTDOWN:
 		note_order(keeper, facts);
@@ -220,7 +226,8 @@ static int look(sd_event_source *source, void *ctx)
 		start_look(keeper);
 	if (keeper->want.known && !keeper->scanned && !keeper->copy)
 		proof_look(keeper);
-	if (keeper->want.known && keeper->want.definition && keeper->ownership->known)
+	if (keeper->want.known && keeper->want.definition && keeper->ownership->known &&
+	    !migration_look(keeper))
 		settled = decide(keeper);
 	report_update(keeper, settled);
 	if (clock_now() < keeper->not_before)

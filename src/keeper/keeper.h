@@ -11,6 +11,7 @@
  *	start    the job that goes from nothing to running vcpus
  *	guard    the lease of the node: before each `cont`, and at its end
  *	stop     the job that ends a copy; cleanup is the one routine that leaves nothing behind
+ *	migration  what core/migration decides, carried out; source, receive: the two sides of it
  *	report   the state in words: to the agent, to state.json, to the event log
  */
 #pragma once
@@ -35,10 +36,22 @@ struct copy;
 struct hardware;
 struct lease_guard;
 struct link;
+struct migration;
 struct monitor;
 struct ownership;
 struct start;
 struct stop;
+
+/* Where the VM should be, and how it may get there. */
+struct want_move {
+	char target[RECORD_NAME_SIZE]; /* "": where it is */
+	json_t *offer;		       /* of a receiver; owned, NULL: there is none */
+	char method[16];	       /* "auto", "live", "shutdown"; "": as the definition says */
+	uint64_t max_downtime_ms;      /* 0: as the definition says */
+	uint64_t bandwidth;	       /* bytes per second; 0: as the definition says */
+	bool cancelled;		       /* it was called off */
+	bool may_send, may_receive;    /* this host has a place for one more */
+};
 
 /* What the agent has told us to want; `known` once it has. */
 struct want {
@@ -49,6 +62,7 @@ struct want {
 	uint64_t generation;
 	json_t *tree; /* the definition as written; owned, for comparison */
 	struct definition *definition;
+	struct want_move move;
 };
 
 /* What the world is told; kept in state.json, so that the next keeper goes on from it. */
@@ -94,6 +108,7 @@ struct keeper {
 	struct start *start; /* at most one of start, stop and cleanup is under way */
 	struct stop *stop;
 	struct cleanup *cleanup;
+	struct migration *migration;
 	bool resuming, pausing, ordering; /* one request, no job of its own */
 	bool letting_run; /* `cont` is on its way: whatever was heard last, it runs */
 	bool unproven;	  /* a process that may be ours cannot be told apart */

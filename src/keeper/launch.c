@@ -191,6 +191,19 @@ int launch_plan(struct launch *launch, struct error *err)
 	return r;
 }
 
+/* What would be planned says which binary and which of the site's bindings; the guest's own
+ * hardware stays as it was recorded. */
+int launch_adopt(struct launch *launch, struct error *err)
+{
+	int r;
+
+	if (!launch->keeper->hardware)
+		return error_try_again(err, "its hardware record is not known yet");
+	r = plan(launch, NULL, err);
+	launch->hardware = hardware_free(launch->hardware);
+	return r;
+}
+
 int launch_changes(struct keeper *keeper, struct text *ret, struct error *err)
 {
 	CLEANUP(launch_done) struct launch launch = { 0 };
@@ -343,6 +356,7 @@ static int make_command_line(const struct launch *launch, const struct ends *end
 		.nics = nics,
 		.n_nics = launch->definition->n_nics,
 		.template_binding = &launch->template_binding,
+		.incoming = launch->attempt != 0,
 	};
 
 	hand_volumes(launch, handed, volumes);
@@ -375,6 +389,8 @@ static struct copy *make_copy(const struct launch *launch)
 	copy->pidfd = -1;
 	copy->child = true;
 	copy->epoch = launch->epoch;
+	copy->attempt = launch->attempt;
+	copy->incoming = launch->attempt != 0;
 	copy->generation = launch->generation;
 	copy->restarts = launch->restarts;
 	copy->memory_mib = keeper->hardware->memory_mib;

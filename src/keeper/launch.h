@@ -24,6 +24,8 @@ struct launch {
 	 */
 	struct definition *definition;
 	uint64_t generation, restarts;
+	uint64_t attempt; /* to receive a guest: the epoch that the move will have; 0: to start one
+			   */
 	struct hardware *hardware; /* as planned; the keeper takes it once the record is ours */
 	struct sections template_binding;
 	char *binary;
@@ -53,6 +55,8 @@ int launch_probe(const struct config *config, struct error *err);
 
 /* Asks the QEMU build and the accelerator probe (both cached), and plans the hardware. */
 int launch_plan(struct launch *launch, struct error *err);
+/* Instead of a plan of its own: the hardware that the guest has where it runs. */
+int launch_adopt(struct launch *launch, struct error *err);
 int launch_taps(struct launch *launch, struct error *err);
 /* On success keeper->copy is the new process, stopped before its first instruction. On failure
  * there may be one as well (its copy.json could not be written): the caller ends it. */

@@ -10,6 +10,7 @@
 #include "keeper/agent.h"
 #include "keeper/copy.h"
 #include "keeper/keeper.h"
+#include "keeper/migration.h"
 #include "keeper/monitor.h"
 #include "keeper/ownership.h"
 #include "keeper/pending.h"
@@ -78,6 +79,31 @@ static void forget_failures(struct keeper *keeper)
 	keeper->not_before = 0;
 }
 
+/* Where it should be, and how it gets there.  An agent that says nothing of it is of the time
+ * before migrations: then nothing moves. */
+static void take_move(struct keeper *keeper, json_t *args)
+{
+	struct want_move *move = &keeper->want.move;
+	json_t *placement = json_object_get(args, "placement");
+	json_t *offer = json_object_get(args, "offer");
+	uint64_t number = (uint64_t)json_int_or(placement, "number", 0);
+	uint64_t cancel = (uint64_t)json_int_or(args, "cancel", 0);
+
+	json_decref(move->offer);
+	*move = (struct want_move){
+		.offer = json_is_object(offer) ? json_incref(offer) : NULL,
+		.max_downtime_ms = (uint64_t)json_int_or(placement, "max_downtime_ms", 0),
+		.bandwidth = (uint64_t)json_int_or(placement, "bandwidth", 0),
+		.cancelled = cancel && cancel >= number,
+		.may_send = json_bool_or(args, "may_send", false),
+		.may_receive = json_bool_or(args, "may_receive", false),
+	};
+	(void)snprintf(move->target, sizeof(move->target), "%s",
+		       json_string_or(args, "target", ""));
+	(void)snprintf(move->method, sizeof(move->method), "%s",
+		       json_string_or(placement, "method", ""));
+}
+
 static void on_wish(struct keeper *keeper, struct request *request)
 {
 	json_t *args = request_args(request);
@@ -118,6 +144,7 @@ static void on_wish(struct keeper *keeper, struct request *request)
 	want->retry = (uint64_t)json_int_or(args, "retry", 0);
 	if (want->retry > keeper->retry_done)
 		forget_failures(keeper);
+	take_move(keeper, args);
 	pending_look(keeper);
 	checkpoint("keeper.link.wish");
 	request_return(request, NULL);
@@ -323,6 +350,7 @@ static int on_accept(sd_event_source *source, int fd, uint32_t revents, void *ct
 	report = report_json(link->keeper);
 	link_event(link, "state", report);
 	ownership_link_up(link->keeper);
+	migration_link_up(link->keeper);
 	keeper_look(link->keeper);
 	return 0;
 }

@@ -18,6 +18,7 @@
 #include "keeper/launch.h"
 #include "keeper/lease.h"
 #include "keeper/link.h"
+#include "keeper/migration.h"
 #include "keeper/monitor.h"
 #include "keeper/ownership.h"
 #include "keeper/proof.h"
@@ -78,6 +79,7 @@ static int know_ourselves(struct keeper *keeper, struct error *err)
 	keeper->backoff.forget = keeper->config->timers.backoff_forget;
 	keeper->agent = agent_new(keeper);
 	keeper->ownership = ownership_new();
+	keeper->migration = migration_new(keeper);
 	report_load(keeper);
 	return root_id(keeper->config->paths.lib, keeper->root_id, err);
 }
@@ -156,7 +158,8 @@ static void keeper_done(struct keeper *keeper)
 	start_cancel(keeper->start);
 	stop_cancel(keeper->stop);
 	cleanup_cancel(keeper->cleanup);
-	monitor_close(keeper->monitor);
+	monitor_close(TAKE_PTR(keeper->monitor));
+	migration_free(keeper->migration);
 	agent_free(keeper->agent);
 	console_close(keeper->console);
 	link_close(keeper->link);
@@ -168,6 +171,7 @@ static void keeper_done(struct keeper *keeper)
 	hardware_free(keeper->hardware);
 	definition_free(keeper->want.definition);
 	json_decref(keeper->want.tree);
+	json_decref(keeper->want.move.offer);
 	json_decref(keeper->told);
 	free(keeper->pending);
 	json_decref(keeper->report.last_exit);

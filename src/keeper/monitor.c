@@ -9,6 +9,7 @@
 #include "keeper/agent.h"
 #include "keeper/copy.h"
 #include "keeper/keeper.h"
+#include "keeper/migration.h"
 #include "keeper/report.h"
 #include "keeper/start.h"
 #include "model/config.h"
@@ -162,6 +163,7 @@ static void on_ready(void *ctx, json_t *greeting)
 	monitor->answers = true;
 	set_timer(monitor, monitor->keeper->config->timers.qmp_ping);
 	monitor_refresh(monitor);
+	migration_monitor_ready(monitor->keeper);
 	if (monitor->keeper->start) { /* a new guest has opened nothing yet */
 		start_monitor_ready(monitor->keeper);
 		return;
@@ -269,6 +271,7 @@ static void on_event(void *ctx, const char *name, json_t *data, uint64_t usec)
 	struct monitor *monitor = ctx;
 
 	log_debug("QEMU event %.200s", name);
+	migration_event(monitor->keeper, name, data, usec);
 	for (size_t i = 0; i < EVENTS; i++) {
 		if (strcmp(events[i].name, name) != 0)
 			continue;
@@ -381,11 +384,17 @@ struct qmp *monitor_qmp(struct monitor *monitor)
 	return monitor && monitor->answers ? monitor->qmp : NULL;
 }
 
-int monitor_call(struct monitor *monitor, const char *command, json_t *args, peer_reply_fn reply,
-		 void *ctx, struct error *err)
+int monitor_call_fd(struct monitor *monitor, const char *command, json_t *args, int fd,
+		    peer_reply_fn reply, void *ctx, struct error *err)
 {
 	if (!monitor_answers(monitor))
 		return error_try_again(err, "there is no QEMU that answers");
-	return qmp_call(monitor->qmp, command, args, monitor->keeper->config->timers.qmp, reply,
-			ctx, err);
+	return qmp_call_fd(monitor->qmp, command, args, fd, monitor->keeper->config->timers.qmp,
+			   reply, ctx, err);
+}
+
+int monitor_call(struct monitor *monitor, const char *command, json_t *args, peer_reply_fn reply,
+		 void *ctx, struct error *err)
+{
+	return monitor_call_fd(monitor, command, args, -1, reply, ctx, err);
 }

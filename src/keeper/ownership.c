@@ -90,7 +90,13 @@ int ownership_told(struct keeper *keeper, json_t *owner, struct error *err)
 	/* Old news: what our own write was answered is newer (versions only grow). */
 	if (own->write || (own->known && own->exists && (uint64_t)version <= own->version))
 		return 0;
+	own->permitted = false; /* somebody else has written it */
 	return take_record(own, owner, err);
+}
+
+void ownership_forget_permission(struct keeper *keeper)
+{
+	keeper->ownership->permitted = false;
 }
 
 bool ownership_held_here(const struct keeper *keeper)
@@ -118,6 +124,15 @@ static void finish(struct keeper *keeper, int r, const struct error *err)
 	done(keeper, r, err);
 }
 
+static const char *words(const struct owner *record, const struct ownership *own)
+{
+	if (own->permitted)
+		return "held here";
+	return record->phase == OWNER_MOVING ? "moving"
+	       : record->phase == OWNER_HELD ? "held elsewhere"
+					     : "off";
+}
+
 static void on_done(struct keeper *keeper, json_t *answer)
 {
 	struct ownership *own = keeper->ownership;
@@ -132,8 +147,7 @@ static void on_done(struct keeper *keeper, json_t *answer)
 	own->exists = own->known = true;
 	own->won = own->write->asked_at;
 	own->permitted = ownership_held_here(keeper);
-	log_info("owner record: epoch %" PRIu64 ", %s", record.epoch,
-		 own->permitted ? "held here" : "off");
+	log_info("owner record: epoch %" PRIu64 ", %s", record.epoch, words(&record, own));
 	checkpoint("keeper.owner.answered");
 	finish(keeper, 0, NULL);
 }
@@ -289,8 +303,9 @@ int ownership_acquire(struct keeper *keeper, const struct definition *def,
 
 	make_writer(keeper, by, sizeof(by), &me);
 	/* Volumes of the file driver live on this node, so it is their home. */
-	r = owner_acquire(own->exists ? &own->record : NULL, &me, def->n_volumes > 0, def->lease,
-			  &next, err);
+	r = owner_acquire(own->exists ? &own->record : NULL, &me,
+			  def->n_volumes > 0 && !keeper->config->storage_shared, def->lease, &next,
+			  err);
 	if (r < 0)
 		return r;
 	return begin(keeper, &next, hardware, done, err);
@@ -330,4 +345,39 @@ int ownership_release(struct keeper *keeper, ownership_fn done, struct error *er
 	if (r < 0)
 		return r;
 	return begin(keeper, &next, NULL, done, err);
+}
+
+static int make_next(const struct owner *record, const struct writer *me, enum ownership_kind kind,
+		     const char *node, const char *detail, struct owner *ret, struct error *err)
+{
+	switch (kind) {
+	case OWNERSHIP_MOVE:
+		return owner_move(record, me, node, detail, ret, err);
+	case OWNERSHIP_BACK:
+		return owner_back(record, me, ret, err);
+	case OWNERSHIP_RENEW:
+		return owner_renew(record, me, record->lease, ret, err);
+	case OWNERSHIP_TAKE:
+		return owner_take(record, me, ret, err);
+	case OWNERSHIP_DECLINE:
+		return owner_decline(record, me, ret, err);
+	case OWNERSHIP_GIVE:
+		return owner_give(record, me, node, detail, ret, err);
+	case OWNERSHIP_SETTLE:
+		return owner_settle(record, me, ret, err);
+	}
+	return error_set(err, -EINVAL, "no such write of the owner record");
+}
+
+int ownership_write(struct keeper *keeper, enum ownership_kind kind, const char *node,
+		    const char *detail, ownership_fn done, struct error *err)
+{
+	struct writer me;
+	struct owner next;
+	char by[160];
+	int r;
+
+	make_writer(keeper, by, sizeof(by), &me);
+	r = make_next(&keeper->ownership->record, &me, kind, node, detail, &next, err);
+	return r < 0 ? r : begin(keeper, &next, NULL, done, err);
 }

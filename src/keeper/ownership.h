@@ -44,6 +44,22 @@ int ownership_renew(struct keeper *keeper, const char *lease, ownership_fn done,
 enum lease_policy ownership_asked_policy(const struct keeper *keeper);
 int ownership_release(struct keeper *keeper, ownership_fn done, struct error *err);
 
+/* The writes of a migration: the record that is to come after the one we know (R4: the makers are
+ * in core/ownership.h), with this keeper as its writer. */
+enum ownership_kind {
+	OWNERSHIP_MOVE, /* `node`: to whom; `detail`: "pre" or "post" */
+	OWNERSHIP_BACK,
+	OWNERSHIP_RENEW,
+	OWNERSHIP_TAKE,
+	OWNERSHIP_DECLINE,
+	OWNERSHIP_GIVE, /* `node`: back to whom; `detail`: its boot id */
+	OWNERSHIP_SETTLE,
+};
+int ownership_write(struct keeper *keeper, enum ownership_kind kind, const char *node,
+		    const char *detail, ownership_fn done, struct error *err);
+/* QEMU has sent everything away: what was permitted is void (section 4, step 5). */
+void ownership_forget_permission(struct keeper *keeper);
+
 /* The link to the agent is there (again): ask what is open. */
 void ownership_link_up(struct keeper *keeper);
 

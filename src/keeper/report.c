@@ -18,6 +18,7 @@
 #include "keeper/keeper.h"
 #include "keeper/lease.h"
 #include "keeper/link.h"
+#include "keeper/migration.h"
 #include "keeper/monitor.h"
 #include "keeper/ownership.h"
 #include "keeper/start.h"
@@ -63,7 +64,10 @@ static enum vm_state describe_absent(const struct keeper *keeper, char *reason, 
 	if (wish_explain_off(keeper->want.wish, keeper->name, keeper->want.definition->kvm_host,
 			     reason, size))
 		return VM_OFF;
-	if (ownership_held_elsewhere(keeper)) {
+	if (migration_may_receive(keeper) && !*keeper->failure)
+		return set_reason(reason, size, VM_OFF, "about to take it over from node '%s'",
+				  keeper->ownership->record.node);
+	if (ownership_held_elsewhere(keeper) && !*keeper->failure) {
 		struct error why = { 0 };
 
 		(void)owner_check_here(&keeper->ownership->record, keeper->config->node, &why);
@@ -87,9 +91,11 @@ static enum vm_state describe_present(const struct keeper *keeper, char *reason,
 	case SITUATION_RUNNING:
 		if (keeper->want.wish == WISH_ELSEWHERE)
 			return set_reason(reason, size, VM_RUNNING,
-					  "it belongs on node '%s', and runs here until it is "
-					  "stopped: moving it needs a cluster",
-					  keeper->want.definition->kvm_host);
+					  "it belongs on node '%s' and runs here until that node "
+					  "takes it over",
+					  keeper->want.move.target[0]
+						  ? keeper->want.move.target
+						  : keeper->want.definition->kvm_host);
 		/* A pause that failed, say. */
 		return set_reason(reason, size, VM_RUNNING, "%s", keeper->failure);
 	case SITUATION_PAUSED:
@@ -133,14 +139,42 @@ static enum vm_state describe_present(const struct keeper *keeper, char *reason,
 	}
 }
 
+/* Between two hosts; false: it is not. */
+static bool describe_moving(const struct keeper *keeper, enum vm_state *ret, char *reason,
+			    size_t size)
+{
+	switch (migration_copy(keeper)) {
+	case COPY_INCOMING:
+	case COPY_LOADED:
+		*ret = VM_STARTING;
+		break;
+	case COPY_SWITCHING:
+	case COPY_COMPLETED:
+	case COPY_FEEDING:
+		*ret = VM_PAUSED;
+		break;
+	case COPY_RUNNING:
+	case COPY_SENDING:
+	case COPY_FAULTING:
+		*ret = VM_RUNNING;
+		break;
+	default:
+		return false;
+	}
+	return migration_words(keeper, reason, size);
+}
+
 static enum vm_state describe(const struct keeper *keeper, char *reason, size_t size)
 {
 	enum situation situation = keeper_situation(keeper);
+	enum vm_state state;
 
 	if (situation == SITUATION_UNPROVEN)
 		return set_reason(reason, size, VM_UNKNOWN, "%s", keeper->failure);
 	if (keeper->start)
 		return set_reason(reason, size, VM_STARTING, "%s", start_step(keeper->start));
+	if (!keeper->stop && !keeper->cleanup && describe_moving(keeper, &state, reason, size))
+		return state;
 	if (keeper->stop)
 		return set_reason(reason, size, VM_STOPPING, "%s", stop_step(keeper->stop));
 	if (keeper->cleanup || situation == SITUATION_REMAINS)
@@ -229,6 +263,13 @@ static void add_hardware(const struct keeper *keeper, json_t *report)
 				  : json_null());
 }
 
+static void add_migration(const struct keeper *keeper, json_t *report)
+{
+	json_t *migration = migration_json(keeper);
+
+	json_object_set_new(report, "migration", migration ? migration : json_null());
+}
+
 json_t *report_json(const struct keeper *keeper)
 {
 	json_t *report = json_object();
@@ -256,6 +297,7 @@ json_t *report_json(const struct keeper *keeper)
 			keeper->report.last_exit ? keeper->report.last_exit : json_null());
 	add_copy(keeper, report);
 	add_hardware(keeper, report);
+	add_migration(keeper, report);
 	json_object_set_new(report, "volumes", volumes_json(keeper));
 	json_object_set_new(report, "nics", nics_json(keeper));
 	return report;

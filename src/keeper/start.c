@@ -16,6 +16,7 @@
 #include "keeper/monitor.h"
 #include "keeper/ownership.h"
 #include "keeper/pending.h"
+#include "keeper/receive.h"
 #include "keeper/report.h"
 #include "keeper/stop.h"
 #include "model/config.h"
@@ -30,8 +31,16 @@
 
 #define STEP_SHOWN (200 * USEC_PER_MSEC)
 
+struct step {
+	const char *checkpoint; /* named so for the kill tests */
+	const char *what;
+	void (*begin)(struct keeper *keeper);
+};
+
 struct start {
-	size_t step;
+	const struct step *steps;
+	size_t n_steps, step;
+	uint64_t attempt;     /* receiving: the epoch that the move will have; 0: from nothing */
 	struct launch launch; /* what the steps gather, and the launch uses up */
 	struct tool *probe;
 	struct storage *storage;
@@ -43,6 +52,7 @@ struct start {
 
 static void probe_qemu(struct keeper *keeper);
 static void plan_hardware(struct keeper *keeper);
+static void adopt_hardware(struct keeper *keeper);
 static void own_record(struct keeper *keeper);
 static void book_memory(struct keeper *keeper);
 static void prepare_volumes(struct keeper *keeper);
@@ -53,11 +63,7 @@ static void verify_hardware(struct keeper *keeper);
 static void run_vcpus(struct keeper *keeper);
 
 /* Each ends with step_done() or step_failed(), at once or later. */
-static const struct {
-	const char *checkpoint; /* named so for the kill tests */
-	const char *what;
-	void (*begin)(struct keeper *keeper);
-} steps[] = {
+static const struct step cold_steps[] = {
 	{ "keeper.start.probe", "finding out what QEMU can do here", probe_qemu },
 	{ "keeper.start.plan", "planning the hardware", plan_hardware },
 	{ "keeper.start.own", "waiting for the owner record", own_record },
@@ -70,25 +76,42 @@ static const struct {
 	{ "keeper.start.run", "starting the vcpus", run_vcpus },
 };
 
+/* The guest's hardware is what the record says, and the record stays another node's. */
+static const struct step receive_steps[] = {
+	{ "keeper.receive.probe", "finding out what QEMU can do here", probe_qemu },
+	{ "keeper.receive.plan", "preparing for the hardware of the record", adopt_hardware },
+	{ "keeper.receive.book", "booking memory", book_memory },
+	{ "keeper.receive.volumes", "preparing volumes", prepare_volumes },
+	{ "keeper.receive.taps", "making network interfaces", make_taps },
+	{ "keeper.receive.launch", "starting a QEMU that receives", launch_qemu },
+	{ "keeper.receive.meet", "waiting for QEMU's monitor", meet_monitor },
+	{ "keeper.receive.verify", "comparing QEMU with the hardware record", verify_hardware },
+};
+
 static void begin_step(struct keeper *keeper)
 {
 	struct start *start = keeper->start;
 
-	log_debug("start: %s", steps[start->step].what);
-	checkpoint(steps[start->step].checkpoint);
-	steps[start->step].begin(keeper);
+	log_debug("start: %s", start->steps[start->step].what);
+	checkpoint(start->steps[start->step].checkpoint);
+	start->steps[start->step].begin(keeper);
 }
 
 static void step_done(struct keeper *keeper)
 {
 	struct start *start = keeper->start;
+	bool receives = start->attempt != 0;
 
-	if (++start->step < ARRAY_SIZE(steps)) {
+	if (++start->step < start->n_steps) {
 		begin_step(keeper);
 		return;
 	}
-	checkpoint("keeper.start.done");
+	checkpoint(receives ? "keeper.receive.done" : "keeper.start.done");
 	keeper->start = start_cancel(start);
+	if (receives) {
+		receive_begin(keeper);
+		return;
+	}
 	keeper->failure[0] = '\0';
 	console_next(keeper->console);
 	report_event(keeper, "started", NULL, "QEMU runs as pid %d", (int)keeper->copy->id.pid);
@@ -101,7 +124,8 @@ static void step_failed(struct keeper *keeper, const struct error *err)
 	struct start *start = keeper->start;
 	bool launched = start->launched;
 
-	report_event(keeper, "start-failed", NULL, "%s: %s", steps[start->step].what, err->text);
+	report_event(keeper, start->attempt ? "receive-failed" : "start-failed", NULL, "%s: %s",
+		     start->steps[start->step].what, err->text);
 	keeper_failed(keeper, 0, err->text);
 	keeper->start = start_cancel(start);
 	keeper->remains = true;
@@ -135,19 +159,33 @@ const char *start_step(const struct start *start)
 {
 	return start->waiting ? "waiting until the store answers droverd again, since the lease of "
 				"this node is over"
-			      : steps[start->step].what;
+			      : start->steps[start->step].what;
 }
 
-void start_begin(struct keeper *keeper)
+static void begin(struct keeper *keeper, const struct step *steps, size_t n_steps, uint64_t attempt)
 {
 	struct error err = { 0 };
 
 	keeper->start = xcalloc(1, sizeof(*keeper->start));
+	keeper->start->steps = steps;
+	keeper->start->n_steps = n_steps;
+	keeper->start->attempt = keeper->start->launch.attempt = attempt;
 	keeper_look_in(keeper, STEP_SHOWN); /* a step that takes long is told */
 	if (launch_init(&keeper->start->launch, keeper, &err) < 0)
 		step_failed(keeper, &err);
 	else
 		begin_step(keeper);
+}
+
+void start_begin(struct keeper *keeper)
+{
+	begin(keeper, cold_steps, ARRAY_SIZE(cold_steps), 0);
+}
+
+void start_receive(struct keeper *keeper)
+{
+	begin(keeper, receive_steps, ARRAY_SIZE(receive_steps),
+	      keeper->ownership->record.epoch + 1);
 }
 
 static void on_probed(void *ctx, int r, struct tool_result *result, const struct error *err)
@@ -187,6 +225,17 @@ static void plan_hardware(struct keeper *keeper)
 		step_done(keeper);
 }
 
+static void adopt_hardware(struct keeper *keeper)
+{
+	struct error err = { 0 };
+
+	keeper->remains = true;
+	if (launch_adopt(&keeper->start->launch, &err) < 0)
+		step_failed(keeper, &err);
+	else
+		step_done(keeper);
+}
+
 static void on_owned(struct keeper *keeper, int r, const struct error *err)
 {
 	struct start *start = keeper->start;
@@ -220,7 +269,7 @@ static void book_memory(struct keeper *keeper)
 	struct launch *launch = &keeper->start->launch;
 	struct error err = { 0 };
 
-	launch->epoch = keeper->ownership->record.epoch;
+	launch->epoch = launch->attempt ? launch->attempt : keeper->ownership->record.epoch;
 	copy_token(keeper, keeper->hardware->uuid, launch->epoch, launch->token);
 	if (booking_make(keeper, launch->token, keeper->hardware->memory_mib, &launch->uid, &err) <
 	    0)
@@ -253,6 +302,18 @@ static void on_volume(void *ctx, int r, struct volume_open *open, const char *no
 	prepare_next_volume(keeper);
 }
 
+/* A guest that is received brings what is on disks of its home along; what all can reach, or only
+ * reads, is opened as it is. */
+static enum volume_use volume_use(const struct keeper *keeper,
+				  const struct definition_volume *volume)
+{
+	if (!keeper->start->attempt)
+		return VOLUME_USE;
+	if (!keeper->ownership->record.home[0] || volume->read_only)
+		return VOLUME_SHARED;
+	return VOLUME_ARRIVING;
+}
+
 static void prepare_next_volume(struct keeper *keeper)
 {
 	struct start *start = keeper->start;
@@ -266,7 +327,8 @@ static void prepare_next_volume(struct keeper *keeper)
 		return;
 	}
 	volume = &def->volumes[start->launch.n_volumes];
-	want = (struct volume_want){ .vm = keeper->name,
+	want = (struct volume_want){ .use = volume_use(keeper, volume),
+				     .vm = keeper->name,
 				     .name = volume->name,
 				     .size = volume->size,
 				     .format = (enum volume_format)volume->format,
@@ -330,7 +392,7 @@ void start_monitor_ready(struct keeper *keeper)
 
 	if (keeper->copy->ran)
 		return;
-	while (steps[start->step].begin != meet_monitor)
+	while (start->steps[start->step].begin != meet_monitor)
 		start->step--;
 	step_done(keeper);
 }

@@ -9,6 +9,9 @@ struct keeper;
 struct start;
 
 void start_begin(struct keeper *keeper);
+/* Up to a QEMU that waits for the guest of another node, under the epoch that a move would have;
+ * then receive_begin(). */
+void start_receive(struct keeper *keeper);
 /* Ends the job: what it made so far is ended and cleaned up by what follows.  Takes NULL. */
 struct start *start_cancel(struct start *start);
 /* The copy that this job launched has ended. */

@@ -189,6 +189,7 @@ static void add_options(const struct binding_input *input, struct strv *argv)
 	strv_add(argv, "-nodefaults");
 	strv_add(argv, "-no-user-config");
 	strv_add(argv, "-S");
+	add_pair(argv, "-incoming", input->incoming ? "defer" : NULL);
 	strv_add(argv, "-only-migratable");
 	add_pair(argv, "-display", "none");
 	add_pair(argv, "-vga", "none");

@@ -86,6 +86,7 @@ struct binding_input {
 	const struct binding_nic *nics;
 	size_t n_nics;
 	const struct sections *template_binding;
+	bool incoming; /* waits for `migrate-incoming` */
 };
 /* The whole argument vector, argv[0] = binary. */
 int qemu_command_line(const struct binding_input *input, struct strv *ret_argv, struct error *err);

@@ -146,3 +146,19 @@ int tcp_check(const char *address, struct error *err)
 
 	return resolve(address, &info, err);
 }
+
+unsigned tcp_port(int fd)
+{
+	union {
+		struct sockaddr any;
+		struct sockaddr_storage storage;
+		struct sockaddr_in v4;
+		struct sockaddr_in6 v6;
+	} address = { .any = { 0 } };
+	socklen_t length = sizeof(address);
+
+	if (getsockname(fd, &address.any, &length) < 0)
+		return 0;
+	return ntohs(address.any.sa_family == AF_INET6 ? address.v6.sin6_port
+						       : address.v4.sin_port);
+}

@@ -12,5 +12,6 @@ int tcp_listen(const char *address, struct error *err);
  * first use of it.  Who uses it sets the deadline. */
 int tcp_connect(const char *address, struct error *err);
 int tcp_accept(int listener, struct error *err);
+unsigned tcp_port(int fd); /* our own end's; 0: it has none */
 /* -EINVAL with a sentence when it is no such address. */
 int tcp_check(const char *address, struct error *err);

@@ -372,6 +372,16 @@ static void a_restart_ends_the_copy_as_a_stop_would(void **state)
 			      actions[situation]);
 }
 
+static void a_move_without_migration_shuts_the_guest_down_here(void **state)
+{
+	assert_action(WISH_ELSEWHERE, IN(RUNNING, .move_cold = true), SHUTDOWN);
+	assert_action(WISH_ELSEWHERE, IN(RUNNING, .move_cold = true, .busy = BUSY_STOPPING), NONE);
+	assert_action(WISH_ELSEWHERE, IN(RUNNING, .busy = BUSY_STOPPING), ACTION_GIVE_UP_STOP);
+	assert_action(WISH_ELSEWHERE, IN(PAUSED, .move_cold = true), NONE);
+	assert_action(WISH_ELSEWHERE, IN(ABSENT, .move_cold = true, .claims_held = true), CLEAN);
+	assert_action(WISH_RUN, IN(RUNNING, .move_cold = true), NONE);
+}
+
 static void a_restart_means_nothing_to_a_vm_that_is_not_to_run(void **state)
 {
 	for (int situation = 0; situation < SITUATIONS; situation++)
@@ -487,6 +497,14 @@ static void what_another_node_holds_is_not_started_here(void **state)
 	assert_action(WISH_RUN, IN(ABSENT, .held_elsewhere = true, .restart_due = true), NONE);
 	/* Nor is a copy that runs here ended for it: the record is arbiter at the next start. */
 	assert_action(WISH_RUN, IN(RUNNING, .held_elsewhere = true), NONE);
+	assert_action(WISH_RUN, IN(ABSENT, .held_elsewhere = true, .may_receive = true),
+		      ACTION_RECEIVE);
+	assert_action(WISH_RUN,
+		      IN(ABSENT, .held_elsewhere = true, .may_receive = true, .waiting = true),
+		      NONE);
+	assert_action(WISH_RUN, IN(ABSENT, .may_receive = true), START);
+	assert_action(WISH_ELSEWHERE, IN(ABSENT, .held_elsewhere = true, .may_receive = true),
+		      NONE);
 }
 
 static void the_record_is_given_back_once_nothing_is_to_run(void **state)
@@ -1193,6 +1211,7 @@ int main(void)
 		cmocka_unit_test(the_run_states_of_qemu_have_their_situations),
 		cmocka_unit_test(a_kill_asks_nobody),
 		cmocka_unit_test(a_restart_ends_the_copy_as_a_stop_would),
+		cmocka_unit_test(a_move_without_migration_shuts_the_guest_down_here),
 		cmocka_unit_test(a_restart_means_nothing_to_a_vm_that_is_not_to_run),
 		cmocka_unit_test(a_guest_that_we_paused_is_let_run_to_be_shut_down),
 		cmocka_unit_test(a_pause_of_ours_is_taken_back_and_no_other),

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A VM on its way from one host to another, as this keeper sees it: gathers the facts for
+ * core/migration, carries out what that decides, and keeps what both sides need.
+ *
+ *	source	the side that the guest leaves: conversation, copying, the switch
+ *	receive	the side that it comes to: the door, the offer, taking over
+ *	mirror	local disks that come along */
+#pragma once
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/migration.h"
+
+struct keeper;
+struct migration;
+struct receive;
+struct source;
+struct timeline;
+
+struct migration {
+	struct keeper *keeper;
+	struct source *source;	 /* NULL: no conversation as source */
+	struct receive *receive; /* NULL: none as target */
+	struct timeline *timeline;
+	char status[24]; /* of QEMU's migration, as it last said; "" not known */
+	bool asking;	 /* a query-migrate is open */
+	bool acting;	 /* a `cont` or `migrate_cancel` is open */
+	bool cont_refused;
+	char from[72], from_boot[40]; /* of the record that was taken: whom to give it back to */
+	uint64_t told_since;	      /* `stopped` is said since; 0: not yet */
+	uint64_t taken_since;	      /* the record names the target since; 0 */
+	uint64_t not_before;	      /* of the next try as source */
+	unsigned failures;
+	uint64_t resumed;  /* by QEMU's clock, when vcpus last began to run */
+	char trouble[256]; /* why the last try came to nothing; "" */
+};
+
+struct migration *migration_new(struct keeper *keeper);
+struct migration *migration_free(struct migration *migration);
+
+/* Before core/reconcile: true when the VM is on its way, and nothing else may be done with it. */
+bool migration_look(struct keeper *keeper);
+enum migration_copy migration_copy(const struct keeper *keeper);
+/* For core/reconcile. */
+bool migration_may_receive(const struct keeper *keeper);
+bool migration_is_cold(const struct keeper *keeper);
+
+/* An event of QEMU's; `usec`: its own clock. */
+void migration_event(struct keeper *keeper, const char *name, json_t *data, uint64_t usec);
+void migration_monitor_ready(struct keeper *keeper);
+/* The process is gone, the monitor closed. */
+void migration_copy_ended(struct keeper *keeper);
+void migration_link_up(struct keeper *keeper);
+
+/* This try comes to nothing: the reason, for people; the next one waits a while. */
+void migration_failed(struct keeper *keeper, const char *why);
+
+/* For the state of the VM: an object, or NULL when it is not on its way; and in words. */
+json_t *migration_json(const struct keeper *keeper);
+bool migration_words(const struct keeper *keeper, char *buffer, size_t size);

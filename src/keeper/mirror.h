@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The sending side of local disks: QEMU mirrors each to the target's NBD server and, once all is
+ * there, writes to both (protocol, section 10). */
+#pragma once
+#include <jansson.h>
+#include <stdint.h>
+
+struct error;
+struct keeper;
+struct mirror;
+
+typedef void (*mirror_fn)(void *ctx, int r, const struct error *err);
+
+/* `disks`: what the target's export_json() said; `host`: where it is.  `ready` comes once all
+ * blocks are there, or with what went wrong, also later. */
+int mirror_begin(struct keeper *keeper, const char *host, json_t *disks, mirror_fn ready, void *ctx,
+		 struct mirror **ret, struct error *err);
+/* The vcpus stand still: both sides are equal once `ended` comes. */
+void mirror_end(struct mirror *mirror, mirror_fn ended);
+/* Calls it off, or forgets what has ended.  Takes NULL, returns NULL. */
+struct mirror *mirror_free(struct mirror *mirror);
+void mirror_event(struct mirror *mirror, const char *name, json_t *data);

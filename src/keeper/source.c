@@ -1,0 +1,648 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "keeper/source.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "keeper/copy.h"
+#include "keeper/dial.h"
+#include "keeper/door.h"
+#include "keeper/keeper.h"
+#include "keeper/link.h"
+#include "keeper/migration.h"
+#include "keeper/mirror.h"
+#include "keeper/monitor.h"
+#include "keeper/ownership.h"
+#include "keeper/psk.h"
+#include "keeper/report.h"
+#include "keeper/script.h"
+#include "keeper/timeline.h"
+#include "model/config.h"
+#include "qemu/hardware.h"
+#include "tls/tls.h"
+#include "util/checkpoint.h"
+#include "util/cleanup.h"
+#include "util/log.h"
+#include "util/mem.h"
+#include "wire/json.h"
+#include "wire/peer.h"
+
+#define POLL_EVERY (250 * USEC_PER_MSEC)
+#define FRESH_EVERY (300 * USEC_PER_MSEC)
+
+struct source {
+	struct keeper *keeper;
+	uint64_t epoch; /* that the move has, or will have */
+	char target[RECORD_NAME_SIZE], address[128], secret[64];
+	bool late, agreed, failed;
+	struct tls_identity *identity;
+	struct dial *dial;
+	struct peer *peer;
+	struct script *script;
+	struct mirror *mirror;
+	json_t *terms; /* the answer to `prepare` */
+	bool begun;    /* source_send() was called */
+	bool switching;
+	bool running, gone;
+	uint64_t own_fresh, peer_fresh; /* clock_now() of the last answers of the store */
+	uint64_t deadline;		/* clock_now() */
+	uint64_t bytes, bytes_at;	/* sent, and when that last grew */
+	uint64_t total, left, rounds, rate;
+	uint64_t stop_usec; /* QEMU's clock, when its vcpus stopped */
+	uint64_t said_at;
+	sd_event_source *poll, *fresh, *limit, *repeat;
+};
+
+uint64_t source_agreed(const struct source *source)
+{
+	return source && source->agreed && !source->failed ? source->epoch : 0;
+}
+
+const char *source_target(const struct source *source)
+{
+	return source ? source->target : NULL;
+}
+
+bool source_ready(const struct source *source)
+{
+	return source && source->agreed && !source->failed && source->peer;
+}
+
+bool source_failed(const struct source *source)
+{
+	return source && source->failed;
+}
+
+bool source_running_heard(const struct source *source)
+{
+	return source && source->running;
+}
+
+bool source_gone_heard(const struct source *source)
+{
+	return source && source->gone;
+}
+
+bool source_fits(const struct source *source, json_t *offer)
+{
+	return offer && strcmp(source->secret, json_string_or(offer, "secret", "")) == 0;
+}
+
+static struct timeline *line(const struct source *source)
+{
+	return source->keeper->migration->timeline;
+}
+
+/* ---- ends ---- */
+
+struct source *source_free(struct source *source)
+{
+	if (!source)
+		return NULL;
+	dial_cancel(source->dial);
+	script_cancel(source->script);
+	mirror_free(source->mirror);
+	peer_close(source->peer);
+	tls_identity_unref(source->identity);
+	json_decref(source->terms);
+	sd_event_source_disable_unref(source->poll);
+	sd_event_source_disable_unref(source->fresh);
+	sd_event_source_disable_unref(source->limit);
+	sd_event_source_disable_unref(source->repeat);
+	free(source);
+	return NULL;
+}
+
+struct source *source_end(struct source *source, const char *why)
+{
+	json_auto_t *args = NULL;
+
+	if (!source)
+		return NULL;
+	if (source->peer && source->agreed) {
+		args = json_pack("{s:I, s:s}", "epoch", (json_int_t)source->epoch, "why", why);
+		(void)peer_call(source->peer, "bye", args, USEC_PER_SEC, NULL, NULL, NULL);
+	}
+	psk_remove(source->keeper);
+	return source_free(source);
+}
+
+/* QEMU is told to stop sending by core/migration, which sees that nobody is ready any more. */
+static void fail(struct source *source, const char *why)
+{
+	if (source->failed)
+		return;
+	source->failed = true;
+	if (!source->late)
+		migration_failed(source->keeper, why);
+	keeper_look(source->keeper);
+}
+
+static void arm(struct source *source, sd_event_source **timer, uint64_t usec,
+		sd_event_time_handler_t handler)
+{
+	int r;
+
+	*timer = sd_event_source_disable_unref(*timer);
+	r = sd_event_add_time_relative(source->keeper->loop, timer, CLOCK_BOOTTIME, usec, 0,
+				       handler, source);
+	if (r < 0)
+		log_error("cannot set a timer: %s", strerror(-r));
+}
+
+/* ---- the conversation ---- */
+
+static void on_hello(void *ctx, int r, json_t *value, const struct error *err)
+{
+	struct source *source = ctx;
+
+	if (r < 0) {
+		fail(source, err->text);
+		return;
+	}
+	source->agreed = true;
+	timeline_phase(line(source), "agreed");
+	keeper_look(source->keeper);
+}
+
+static void on_begun(void *ctx)
+{
+	struct source *source = ctx;
+	struct keeper *keeper = source->keeper;
+	json_auto_t *args = json_pack(
+		"{s:i, s:s, s:I, s:s, s:o}", "v", 1, "vm", keeper->name, "epoch",
+		(json_int_t)source->epoch, "secret", source->secret, "hardware",
+		source->late || !keeper->hardware ? json_null() : hardware_json(keeper->hardware));
+	struct error err = { 0 };
+
+	if (peer_call(source->peer, "hello", args, keeper->config->timers.migration_stall, on_hello,
+		      source, &err) < 0)
+		fail(source, err.text);
+}
+
+static void on_event(void *ctx, const char *name, json_t *data, json_t *whole)
+{
+	struct source *source = ctx;
+
+	if ((uint64_t)json_int_or(data, "epoch", 0) != source->epoch)
+		return;
+	if (strcmp(name, "fresh") == 0) {
+		source->peer_fresh = clock_now();
+	} else if (strcmp(name, "running") == 0 && !source->running) {
+		uint64_t resumed = (uint64_t)json_int_or(data, "resume_usec", 0);
+
+		source->running = true;
+		timeline_phase(line(source), "running heard");
+		timeline_number(line(source), "resume_usec", resumed);
+		if (source->stop_usec && resumed > source->stop_usec)
+			timeline_number(line(source), "pause_usec", resumed - source->stop_usec);
+		checkpoint("keeper.source.running");
+		keeper_look(source->keeper);
+	} else if (strcmp(name, "gone") == 0) {
+		CLEANUP_FREE char *why =
+			xasprintf("node '%s': %s", source->target,
+				  json_string_or(data, "why", "the receiver is gone"));
+
+		source->gone = true;
+		fail(source, why);
+	}
+}
+
+static void on_gone(void *ctx, const struct error *why)
+{
+	struct source *source = ctx;
+	CLEANUP_FREE char *text =
+		xasprintf("the keeper on node '%s' is gone: %s", source->target, why->text);
+
+	source->peer = peer_close(source->peer);
+	fail(source, text);
+}
+
+static const struct peer_ops ops = { .event = on_event, .begun = on_begun, .gone = on_gone };
+
+static void on_connected(void *ctx, int fd, const struct error *err)
+{
+	struct source *source = ctx;
+	struct transport *transport = NULL;
+	struct error why = { 0 };
+	int r;
+
+	source->dial = NULL;
+	if (fd < 0) {
+		fail(source, err->text);
+		return;
+	}
+	r = tls_connect(fd, source->identity, source->target, &transport, &why);
+	if (r == 0)
+		r = peer_open_transport(transport, source->keeper->loop, &ops, source,
+					&source->peer, &why);
+	if (r < 0)
+		fail(source, why.text);
+}
+
+void source_begin(struct keeper *keeper, json_t *offer, bool late)
+{
+	CLEANUP_FREE char *dir = xasprintf("%s/tls", keeper->config->paths.lib);
+	struct source *source = xcalloc(1, sizeof(*source));
+	struct error err = { 0 };
+	int r;
+
+	source->keeper = keeper;
+	source->late = late;
+	source->epoch = (uint64_t)json_int_or(offer, "epoch", 0);
+	(void)snprintf(source->target, sizeof(source->target), "%s",
+		       json_string_or(offer, "node", ""));
+	(void)snprintf(source->address, sizeof(source->address), "%s",
+		       json_string_or(offer, "address", ""));
+	(void)snprintf(source->secret, sizeof(source->secret), "%s",
+		       json_string_or(offer, "secret", ""));
+	keeper->migration->source = source;
+	if (!late && !keeper->migration->timeline)
+		keeper->migration->timeline = timeline_new(keeper, "source", keeper->config->node,
+							   source->target, source->epoch);
+	r = tls_identity_load(dir, &source->identity, &err);
+	if (r == 0)
+		r = dial_start(keeper->loop, source->address, door_control_line(),
+			       keeper->config->timers.migration_stall, on_connected, source,
+			       &source->dial, &err);
+	if (r < 0)
+		fail(source, err.text);
+}
+
+/* ---- sending ---- */
+
+static void switch_over(struct source *source);
+
+/* The clock of a migration: how far it is, whether bytes still flow, whether its time is over. */
+static int on_poll(sd_event_source *timer, uint64_t usec, void *ctx)
+{
+	struct source *source = ctx;
+	uint64_t now = clock_now(), stall = source->keeper->config->timers.migration_stall;
+
+	arm(source, &source->poll, POLL_EVERY, on_poll);
+	migration_monitor_ready(source->keeper);
+	if (source->switching || source->mirror)
+		return 0;
+	if (now > source->bytes_at + stall)
+		fail(source, "nothing could be sent for too long: the target or the network hangs");
+	else if (now > source->deadline)
+		fail(source, "the guest writes faster than it can be sent: its time "
+			     "(timers.migration_deadline) is over");
+	return 0;
+}
+
+static void on_fresh(void *ctx, int r, json_t *value, const struct error *err)
+{
+	struct keeper *keeper = ctx;
+	struct source *source = keeper->migration->source;
+
+	if (source && r == 0)
+		source->own_fresh = clock_now();
+}
+
+static int on_fresh_due(sd_event_source *timer, uint64_t usec, void *ctx)
+{
+	struct source *source = ctx;
+	struct keeper *keeper = source->keeper;
+
+	arm(source, &source->fresh, FRESH_EVERY, on_fresh_due);
+	if (link_up(keeper->link))
+		(void)link_call(keeper->link, "store-fresh", NULL,
+				keeper->config->timers.migration_switch, on_fresh, keeper, NULL);
+	return 0;
+}
+
+static void on_migrating(void *ctx, int r, const struct error *err)
+{
+	struct source *source = ctx;
+
+	source->script = NULL;
+	if (r < 0) {
+		fail(source, err->text);
+		return;
+	}
+	source->bytes_at = clock_now();
+	arm(source, &source->poll, POLL_EVERY, on_poll);
+	timeline_phase(line(source), "copying");
+	checkpoint("keeper.source.copying");
+	migration_monitor_ready(source->keeper);
+}
+
+static void on_stream(void *ctx, int fd, const struct error *err)
+{
+	struct source *source = ctx;
+
+	source->dial = NULL;
+	if (fd < 0) {
+		fail(source, err->text);
+		return;
+	}
+	source->script = script_new(source->keeper);
+	script_add_fd(source->script, "stream", fd);
+	script_add(source->script, "migrate", json_pack("{s:s}", "uri", "fd:stream"));
+	script_run(source->script, on_migrating, source);
+}
+
+static void open_stream(struct source *source)
+{
+	char words[DOOR_LINE_MAX];
+	struct error err = { 0 };
+
+	door_stream_line(json_string_or(source->terms, "ticket", ""), words);
+	checkpoint("keeper.source.stream");
+	if (dial_start(source->keeper->loop, source->address, words,
+		       source->keeper->config->timers.migration_stall, on_stream, source,
+		       &source->dial, &err) < 0)
+		fail(source, err.text);
+}
+
+static void on_mirrored(void *ctx, int r, const struct error *err)
+{
+	struct source *source = ctx;
+
+	if (r < 0) {
+		fail(source, err->text);
+		return;
+	}
+	timeline_phase(line(source), "disks mirrored");
+	checkpoint("keeper.source.mirrored");
+	open_stream(source);
+}
+
+static void on_configured(void *ctx, int r, const struct error *err)
+{
+	struct source *source = ctx;
+	json_t *disks = json_object_get(source->terms, "disks");
+	CLEANUP_FREE char *host = xstrdup(source->address);
+	struct error why = { 0 };
+	char *colon = strrchr(host, ':');
+
+	source->script = NULL;
+	if (r < 0) {
+		fail(source, err->text);
+		return;
+	}
+	if (!json_is_object(disks)) {
+		open_stream(source);
+		return;
+	}
+	if (colon)
+		*colon = '\0';
+	timeline_phase(line(source), "mirroring disks");
+	if (mirror_begin(source->keeper, host, disks, on_mirrored, source, &source->mirror, &why) <
+	    0)
+		fail(source, why.text);
+}
+
+static json_t *capability(const char *name, bool on)
+{
+	return json_pack("{s:s, s:b}", "capability", name, "state", (int)on);
+}
+
+/* Limits of the order go before those of the definition, and those before QEMU's own. */
+static json_t *parameters(const struct keeper *keeper)
+{
+	const struct definition *def = keeper->want.definition;
+	const struct want_move *move = &keeper->want.move;
+	uint64_t downtime = move->max_downtime_ms ? move->max_downtime_ms
+						  : def->migration_max_downtime / USEC_PER_MSEC;
+	uint64_t bandwidth = move->bandwidth ? move->bandwidth : def->migration_bandwidth;
+	json_t *set = json_pack("{s:s}", "tls-creds", PSK_ID);
+
+	if (downtime)
+		json_object_set_new(set, "downtime-limit", json_integer((json_int_t)downtime));
+	if (bandwidth)
+		json_object_set_new(set, "max-bandwidth", json_integer((json_int_t)bandwidth));
+	return set;
+}
+
+static void configure(struct source *source)
+{
+	struct script *script = source->script = script_new(source->keeper);
+
+	/* One that a former try left. */
+	script_add_optional(script, "object-del", json_pack("{s:s}", "id", PSK_ID));
+	script_add(script, "object-add",
+		   json_pack("{s:s, s:s, s:s, s:s, s:s}", "qom-type", "tls-creds-psk", "id", PSK_ID,
+			     "endpoint", "client", "dir", PSK_DIR, "username", PSK_USER));
+	script_add(script, "migrate-set-capabilities",
+		   json_pack("{s:[o,o,o,o]}", "capabilities", capability("events", true),
+			     capability("pause-before-switchover", true),
+			     capability("auto-converge", true), capability("return-path", false)));
+	script_add(script, "migrate-set-parameters", parameters(source->keeper));
+	script_run(script, on_configured, source);
+}
+
+static void on_prepared(void *ctx, int r, json_t *value, const struct error *err)
+{
+	struct source *source = ctx;
+	const char *key = json_string_or(value, "key", "");
+	struct error why = { 0 };
+
+	if (r == 0 && strlen(key) != PSK_SIZE - 1)
+		r = error_bad_data(&why, "the target gave no key");
+	else if (r < 0)
+		why = *err;
+	if (r == 0)
+		r = psk_place(source->keeper, key, &why);
+	if (r < 0) {
+		fail(source, why.text);
+		return;
+	}
+	source->terms = json_incref(value);
+	checkpoint("keeper.source.prepared");
+	configure(source);
+}
+
+void source_send(struct source *source)
+{
+	struct keeper *keeper = source->keeper;
+	json_auto_t *args = json_pack("{s:I}", "epoch", (json_int_t)source->epoch);
+	struct error err = { 0 };
+
+	if (source->begun)
+		return;
+	source->begun = true;
+	source->deadline = clock_now() + keeper->config->timers.migration_deadline;
+	arm(source, &source->fresh, 0, on_fresh_due);
+	timeline_phase(line(source), "moving");
+	if (peer_call(source->peer, "prepare", args, keeper->config->timers.migration_stall,
+		      on_prepared, source, &err) < 0)
+		fail(source, err.text);
+}
+
+/* ---- the switch ---- */
+
+static void on_continued(void *ctx, int r, const struct error *err)
+{
+	struct source *source = ctx;
+
+	source->script = NULL;
+	if (r < 0)
+		fail(source, err->text);
+}
+
+static void let_go_on(struct source *source)
+{
+	checkpoint("keeper.source.continue");
+	source->script = script_new(source->keeper);
+	script_add(source->script, "migrate-continue",
+		   json_pack("{s:s}", "state", "pre-switchover"));
+	script_run(source->script, on_continued, source);
+}
+
+static void on_disks_closed(void *ctx, int r, json_t *value, const struct error *err)
+{
+	struct source *source = ctx;
+
+	if (r < 0)
+		fail(source, err->text);
+	else
+		let_go_on(source);
+}
+
+static void on_mirror_ended(void *ctx, int r, const struct error *err)
+{
+	struct source *source = ctx;
+	json_auto_t *args = json_pack("{s:I}", "epoch", (json_int_t)source->epoch);
+	struct error why = { 0 };
+
+	if (r < 0) {
+		fail(source, err->text);
+		return;
+	}
+	checkpoint("keeper.source.mirror-ended");
+	if (peer_call(source->peer, "disks-end", args,
+		      source->keeper->config->timers.migration_switch, on_disks_closed, source,
+		      &why) < 0)
+		fail(source, why.text);
+}
+
+static int on_limit(sd_event_source *timer, uint64_t usec, void *ctx)
+{
+	struct source *source = ctx;
+
+	fail(source, "the switch took longer than timers.migration_switch");
+	return 0;
+}
+
+/* The vcpus stand still.  Both sides must reach the store, for it will have to say which one goes
+ * on; nobody is asked now, both were asked all the time. */
+static void switch_over(struct source *source)
+{
+	uint64_t limit = source->keeper->config->timers.migration_switch, now = clock_now();
+
+	if (source->switching)
+		return;
+	source->switching = true;
+	timeline_phase(line(source), "switching");
+	arm(source, &source->limit, limit, on_limit);
+	checkpoint("keeper.source.switch");
+	if (now > source->own_fresh + limit)
+		fail(source, "this node does not reach the store");
+	else if (now > source->peer_fresh + limit)
+		fail(source, "the target does not reach the store");
+	else if (source->mirror)
+		mirror_end(source->mirror, on_mirror_ended);
+	else
+		let_go_on(source);
+}
+
+void source_status(struct source *source, const char *status, json_t *info)
+{
+	json_t *ram = json_object_get(info, "ram");
+
+	if (ram) {
+		uint64_t bytes = (uint64_t)json_int_or(ram, "transferred", 0);
+
+		if (bytes != source->bytes)
+			source->bytes_at = clock_now();
+		source->bytes = bytes;
+		source->total = (uint64_t)json_int_or(ram, "total", 0);
+		source->left = (uint64_t)json_int_or(ram, "remaining", 0);
+		source->rounds = (uint64_t)json_int_or(ram, "dirty-sync-count", 0);
+		source->rate = (uint64_t)(json_number_value(json_object_get(ram, "mbps")) * 125000);
+		timeline_number(line(source), "bytes", source->bytes);
+		timeline_number(line(source), "rounds", source->rounds);
+	}
+	if (json_is_integer(json_object_get(info, "downtime")))
+		timeline_number(line(source), "qemu_downtime_ms",
+				(uint64_t)json_int_or(info, "downtime", 0));
+	if (!source->begun || source->failed)
+		return;
+	if (strcmp(status, "pre-switchover") == 0) {
+		switch_over(source);
+	} else if (strcmp(status, "completed") == 0) {
+		source->limit = sd_event_source_disable_unref(source->limit);
+		source->poll = sd_event_source_disable_unref(source->poll);
+	} else if (strcmp(status, "failed") == 0) {
+		CLEANUP_FREE char *why = xasprintf(
+			"QEMU: %s", json_string_or(info, "error-desc", "the migration failed"));
+
+		fail(source, why);
+	}
+}
+
+static int on_repeat(sd_event_source *timer, uint64_t usec, void *ctx)
+{
+	struct source *source = ctx;
+
+	keeper_look(source->keeper);
+	return 0;
+}
+
+/* Again and again, for a message can be lost and a keeper over there be new. */
+void source_say_stopped(struct source *source)
+{
+	json_auto_t *data = json_pack("{s:I, s:I}", "epoch", (json_int_t)source->epoch, "stop_usec",
+				      (json_int_t)source->stop_usec);
+
+	if (source->peer && source->agreed)
+		(void)peer_event(source->peer, "stopped", data);
+	arm(source, &source->repeat, source->keeper->config->timers.migration_stopped_repeat,
+	    on_repeat);
+}
+
+void source_event(struct source *source, const char *name, json_t *data, uint64_t usec)
+{
+	if (strcmp(name, "STOP") == 0 && source->begun) {
+		source->stop_usec = usec;
+		timeline_number(line(source), "stop_usec", usec);
+	} else if (strncmp(name, "BLOCK_JOB_", 10) == 0) {
+		mirror_event(source->mirror, name, data);
+	}
+}
+
+static const char *phase_of(const struct source *source)
+{
+	if (source->running)
+		return "done";
+	if (source->switching)
+		return "switching";
+	if (source->poll)
+		return "copying";
+	if (source->mirror)
+		return "mirroring disks";
+	return source->begun ? "preparing" : source->agreed ? "agreed" : "connecting";
+}
+
+json_t *source_json(const struct source *source)
+{
+	uint64_t done = source->total > source->left ? source->total - source->left : 0;
+	uint64_t now = clock_now();
+	json_t *value =
+		json_pack("{s:s, s:I, s:I, s:I, s:I, s:I}", "phase", phase_of(source), "bytes",
+			  (json_int_t)source->bytes, "total", (json_int_t)source->total, "percent",
+			  (json_int_t)(source->total ? 100 * done / source->total : 0), "rounds",
+			  (json_int_t)source->rounds, "rate", (json_int_t)source->rate);
+	char text[CLOCK_TEXT_SIZE];
+
+	json_set_string(value, "deadline",
+			source->deadline > now
+				? clock_text(clock_wall() + (source->deadline - now), text)
+				: NULL);
+	return value;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The side that a guest leaves: the conversation with the target's keeper, what QEMU is told to
+ * send, and the switch.  When to do what is core/migration's matter. */
+#pragma once
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct keeper;
+struct source;
+
+/* Goes in by the offer's address and says hello; with `late` (QEMU has sent everything under a
+ * keeper before this one, or the connection broke) only to say that it has stopped. */
+void source_begin(struct keeper *keeper, json_t *offer, bool late);
+/* Says why to the target.  Takes NULL, returns NULL. */
+struct source *source_end(struct source *source, const char *why);
+struct source *source_free(struct source *source);
+
+uint64_t source_agreed(const struct source *source); /* epoch that the target waits for; 0 */
+const char *source_target(const struct source *source);
+bool source_ready(const struct source *source); /* the target can still be sent to */
+bool source_failed(const struct source *source);
+bool source_running_heard(const struct source *source);
+bool source_gone_heard(const struct source *source);
+/* Is the offer that it came by still the one that stands? */
+bool source_fits(const struct source *source, json_t *offer);
+
+/* Begins to send, once. */
+void source_send(struct source *source);
+void source_say_stopped(struct source *source);
+/* QEMU's migration has another status, or told how far it is. */
+void source_status(struct source *source, const char *status, json_t *info);
+void source_event(struct source *source, const char *name, json_t *data, uint64_t usec);
+
+/* {phase, percent, bytes, total, rounds, rate, deadline} */
+json_t *source_json(const struct source *source);
