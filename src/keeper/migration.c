@@ -99,7 +99,8 @@ enum migration_copy migration_copy(const struct keeper *keeper)
 		return COPY_INCOMING;
 	if (copy->incoming && is_postcopy(status) && strcmp(run_state, "running") == 0)
 		return COPY_FAULTING;
-	if (copy->incoming && !copy->ran && strcmp(run_state, "running") != 0)
+	if (copy->incoming && (!copy->ran || keeper->letting_run) &&
+	    strcmp(run_state, "running") != 0)
 		return COPY_LOADED;
 	if (!copy->ran)
 		return COPY_COLD;
@@ -107,6 +108,8 @@ enum migration_copy migration_copy(const struct keeper *keeper)
 		return COPIES;
 	if (strcmp(run_state, "postmigrate") == 0)
 		return COPY_COMPLETED;
+	if (strcmp(run_state, "finish-migrate") == 0)
+		return COPY_SWITCHING;
 	if (copy->attempt && (is_sending(status) || is_postcopy(status)))
 		return sent_copy(run_state, status);
 	return strcmp(run_state, "running") == 0 ? COPY_RUNNING : COPY_STOPPED;
@@ -685,6 +688,14 @@ void migration_link_up(struct keeper *keeper)
 }
 
 /* ---- for people ---- */
+
+bool migration_hangs(const struct keeper *keeper)
+{
+	const struct migration *migration = keeper->migration;
+
+	return migration->told_since &&
+	       clock_now() > migration->told_since + keeper->config->timers.migration_take_back;
+}
 
 json_t *migration_json(const struct keeper *keeper)
 {

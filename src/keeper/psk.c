@@ -11,10 +11,14 @@
 
 #include "keeper/copy.h"
 #include "keeper/keeper.h"
+#include "tls/tls.h"
 #include "util/cleanup.h"
+#include "util/file.h"
 #include "util/mem.h"
 
-#define KEY_FILE "keys.psk" /* the name is QEMU's */
+/* The names are QEMU's. */
+#define KEY_FILE "keys.psk"
+#define PARAMS_FILE "dh-params.pem"
 
 int psk_make(char key[PSK_SIZE], struct error *err)
 {
@@ -57,18 +61,32 @@ static int open_dir(int run, uid_t uid, int *ret_fd, struct error *err)
 	return 0;
 }
 
-static int write_key(int dir, uid_t uid, const char *key, struct error *err)
+static int write_text(int dir, uid_t uid, const char *name, const char *text, struct error *err)
 {
 	CLEANUP_FD int fd = -1;
 
-	(void)unlinkat(dir, KEY_FILE, 0);
-	fd = openat(dir, KEY_FILE, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0400);
-	if (fd < 0 || fchown(fd, uid, (gid_t)uid) < 0 || dprintf(fd, "%s:%s\n", PSK_USER, key) < 0)
-		return error_set(err, -errno, "cannot write a key for QEMU: %m");
+	(void)unlinkat(dir, name, 0);
+	fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0400);
+	if (fd < 0 || fchown(fd, uid, (gid_t)uid) < 0 || dprintf(fd, "%s", text) < 0)
+		return error_set(err, -errno, "cannot write '%s' for QEMU: %m", name);
 	return 0;
 }
 
-int psk_place(const struct keeper *keeper, const char *key, struct error *err)
+static int write_files(int dir, uid_t uid, const char *key, bool server, struct error *err)
+{
+	CLEANUP_FREE char *keys = xasprintf("%s:%s\n", PSK_USER, key);
+	CLEANUP_FREE char *params = NULL;
+	int r;
+
+	r = write_text(dir, uid, KEY_FILE, keys, err);
+	explicit_bzero(keys, strlen(keys));
+	if (r < 0 || !server)
+		return r;
+	r = tls_dh_params(&params, err);
+	return r < 0 ? r : write_text(dir, uid, PARAMS_FILE, params, err);
+}
+
+int psk_place(const struct keeper *keeper, const char *key, bool server, struct error *err)
 {
 	CLEANUP_FD int run = -1, dir = -1;
 	int r;
@@ -76,17 +94,13 @@ int psk_place(const struct keeper *keeper, const char *key, struct error *err)
 	r = open_run(keeper, &run, err);
 	if (r == 0)
 		r = open_dir(run, keeper->copy->uid, &dir, err);
-	return r < 0 ? r : write_key(dir, keeper->copy->uid, key, err);
+	return r < 0 ? r : write_files(dir, keeper->copy->uid, key, server, err);
 }
 
 void psk_remove(const struct keeper *keeper)
 {
 	CLEANUP_FD int run = -1;
-	const char *name = strrchr(PSK_DIR, '/') + 1;
-	CLEANUP_FREE char *file = xasprintf("%s/%s", name, KEY_FILE);
 
-	if (!keeper->copy || open_run(keeper, &run, NULL) < 0)
-		return;
-	(void)unlinkat(run, file, 0);
-	(void)unlinkat(run, name, AT_REMOVEDIR);
+	if (keeper->copy && open_run(keeper, &run, NULL) == 0)
+		(void)file_remove_tree(run, strrchr(PSK_DIR, '/') + 1, NULL);
 }

@@ -3,6 +3,7 @@
  * file only (docs/system/tls.rst, tls-creds-psk); that file lies in the private /run of its own
  * mount namespace, readable by its user alone, and goes with the migration. */
 #pragma once
+#include <stdbool.h>
 
 struct error;
 struct keeper;
@@ -13,6 +14,6 @@ struct keeper;
 #define PSK_ID "drover-tls" /* of QEMU's object */
 
 int psk_make(char key[PSK_SIZE], struct error *err);
-/* Into the namespace of keeper->copy. */
-int psk_place(const struct keeper *keeper, const char *key, struct error *err);
+/* Into the namespace of keeper->copy; `server`: with what the answering side needs besides. */
+int psk_place(const struct keeper *keeper, const char *key, bool server, struct error *err);
 void psk_remove(const struct keeper *keeper);

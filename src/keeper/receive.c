@@ -189,6 +189,8 @@ static void arm(struct receive *receive, sd_event_source **source, uint64_t usec
 
 /* ---- the source's requests ---- */
 
+static int on_fresh_due(sd_event_source *source, uint64_t usec, void *ctx);
+
 /* Compared to the end, so that the time tells nothing. */
 static bool secret_equal(const char *a, const char *b)
 {
@@ -263,6 +265,7 @@ static void on_hello(struct receive *receive, struct caller *caller, struct requ
 			   (int)(migration_copy(receive->keeper) == COPY_LOADED), "node",
 			   receive->keeper->config->node);
 	request_return(request, answer);
+	arm(receive, &receive->fresh, 0, on_fresh_due);
 	if (!receive->streaming)
 		arm(receive, &receive->deadline, receive->keeper->config->timers.migration_offer,
 		    on_deadline);
@@ -316,7 +319,7 @@ static void on_prepare(struct receive *receive, struct caller *caller, struct re
 	receive->preparing = request;
 	r = psk_make(receive->key, &err);
 	if (r == 0)
-		r = psk_place(receive->keeper, receive->key, &err);
+		r = psk_place(receive->keeper, receive->key, true, &err);
 	if (r < 0) {
 		answer_prepare(receive, r, &err);
 		return;
@@ -327,8 +330,8 @@ static void on_prepare(struct receive *receive, struct caller *caller, struct re
 			     capability("late-block-activate", true),
 			     capability("postcopy-ram", postcopy)));
 	script_add(script, "object-add",
-		   json_pack("{s:s, s:s, s:s, s:s, s:s}", "qom-type", "tls-creds-psk", "id", PSK_ID,
-			     "endpoint", "server", "dir", PSK_DIR, "username", PSK_USER));
+		   json_pack("{s:s, s:s, s:s, s:s}", "qom-type", "tls-creds-psk", "id", PSK_ID,
+			     "endpoint", "server", "dir", PSK_DIR));
 	/* The network hears of the guest once it runs here, and not before. */
 	script_add(script, "migrate-set-parameters",
 		   json_pack("{s:s, s:i}", "tls-creds", PSK_ID, "announce-rounds", 0));
@@ -593,8 +596,6 @@ void receive_link_up(struct receive *receive)
 
 /* Protocol, section 4, step 4: that this side reaches the store is told all the time, so that
  * nobody has to ask while the guest stands still. */
-static int on_fresh_due(sd_event_source *source, uint64_t usec, void *ctx);
-
 static void on_fresh(void *ctx, int r, json_t *value, const struct error *err)
 {
 	struct keeper *keeper = ctx;
@@ -615,7 +616,7 @@ static int on_fresh_due(sd_event_source *source, uint64_t usec, void *ctx)
 	arm(receive, &receive->fresh, FRESH_EVERY, on_fresh_due);
 	if (!receive->published && !receive->failed && !receive->running)
 		publish(receive);
-	if (receive->expected && accepted(receive) && link_up(keeper->link))
+	if (accepted(receive) && !receive->running && link_up(keeper->link))
 		(void)link_call(keeper->link, "store-fresh", NULL,
 				keeper->config->timers.migration_switch, on_fresh, keeper, NULL);
 	return 0;

@@ -148,15 +148,15 @@ static bool describe_moving(const struct keeper *keeper, enum vm_state *ret, cha
 	case COPY_LOADED:
 		*ret = VM_STARTING;
 		break;
-	case COPY_SWITCHING:
-	case COPY_COMPLETED:
-	case COPY_FEEDING:
-		*ret = VM_PAUSED;
-		break;
 	case COPY_RUNNING:
 	case COPY_SENDING:
+	case COPY_SWITCHING: /* milliseconds */
 	case COPY_FAULTING:
 		*ret = VM_RUNNING;
+		break;
+	case COPY_COMPLETED:
+	case COPY_FEEDING:
+		*ret = migration_hangs(keeper) ? VM_PAUSED : VM_RUNNING;
 		break;
 	default:
 		return false;

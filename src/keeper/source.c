@@ -45,7 +45,7 @@ struct source {
 	struct mirror *mirror;
 	json_t *terms; /* the answer to `prepare` */
 	bool begun;    /* source_send() was called */
-	bool switching;
+	bool switching, continuing;
 	bool running, gone;
 	uint64_t own_fresh, peer_fresh; /* clock_now() of the last answers of the store */
 	uint64_t deadline;		/* clock_now() */
@@ -155,6 +155,8 @@ static void arm(struct source *source, sd_event_source **timer, uint64_t usec,
 
 /* ---- the conversation ---- */
 
+static void look_fresh(struct source *source);
+
 static void on_hello(void *ctx, int r, json_t *value, const struct error *err)
 {
 	struct source *source = ctx;
@@ -191,6 +193,7 @@ static void on_event(void *ctx, const char *name, json_t *data, json_t *whole)
 		return;
 	if (strcmp(name, "fresh") == 0) {
 		source->peer_fresh = clock_now();
+		look_fresh(source);
 	} else if (strcmp(name, "running") == 0 && !source->running) {
 		uint64_t resumed = (uint64_t)json_int_or(data, "resume_usec", 0);
 
@@ -299,8 +302,10 @@ static void on_fresh(void *ctx, int r, json_t *value, const struct error *err)
 	struct keeper *keeper = ctx;
 	struct source *source = keeper->migration->source;
 
-	if (source && r == 0)
-		source->own_fresh = clock_now();
+	if (!source || r < 0)
+		return;
+	source->own_fresh = clock_now();
+	look_fresh(source);
 }
 
 static int on_fresh_due(sd_event_source *timer, uint64_t usec, void *ctx)
@@ -447,7 +452,7 @@ static void on_prepared(void *ctx, int r, json_t *value, const struct error *err
 	else if (r < 0)
 		why = *err;
 	if (r == 0)
-		r = psk_place(source->keeper, key, &why);
+		r = psk_place(source->keeper, key, false, &why);
 	if (r < 0) {
 		fail(source, why.text);
 		return;
@@ -525,30 +530,37 @@ static int on_limit(sd_event_source *timer, uint64_t usec, void *ctx)
 {
 	struct source *source = ctx;
 
-	fail(source, "the switch took longer than timers.migration_switch");
+	fail(source, source->continuing ? "the switch took longer than timers.migration_switch"
+					: "the store did not answer both sides in time");
 	return 0;
 }
 
-/* The vcpus stand still.  Both sides must reach the store, for it will have to say which one goes
- * on; nobody is asked now, both were asked all the time. */
-static void switch_over(struct source *source)
+/* Both sides must reach the store, for it will have to say which one goes on.  Nobody asks it now:
+ * both were asked all the time, so this waits only after trouble. */
+static void look_fresh(struct source *source)
 {
 	uint64_t limit = source->keeper->config->timers.migration_switch, now = clock_now();
 
+	if (!source->switching || source->continuing || source->failed ||
+	    now > source->own_fresh + limit || now > source->peer_fresh + limit)
+		return;
+	source->continuing = true;
+	if (source->mirror)
+		mirror_end(source->mirror, on_mirror_ended);
+	else
+		let_go_on(source);
+}
+
+/* The vcpus stand still. */
+static void switch_over(struct source *source)
+{
 	if (source->switching)
 		return;
 	source->switching = true;
 	timeline_phase(line(source), "switching");
-	arm(source, &source->limit, limit, on_limit);
+	arm(source, &source->limit, source->keeper->config->timers.migration_switch, on_limit);
 	checkpoint("keeper.source.switch");
-	if (now > source->own_fresh + limit)
-		fail(source, "this node does not reach the store");
-	else if (now > source->peer_fresh + limit)
-		fail(source, "the target does not reach the store");
-	else if (source->mirror)
-		mirror_end(source->mirror, on_mirror_ended);
-	else
-		let_go_on(source);
+	look_fresh(source);
 }
 
 void source_status(struct source *source, const char *status, json_t *info)

@@ -79,3 +79,22 @@ int tls_write_file(const char *dir, const char *name, bool secret, const char *t
 		return r;
 	return file_write(AT_FDCWD, path, text, strlen(text), secret ? 0600 : 0644, err);
 }
+
+int tls_dh_params(char **ret_text, struct error *err)
+{
+	gnutls_dh_params_t params;
+	gnutls_datum_t pem = { 0 };
+	int r = gnutls_dh_params_init(&params);
+
+	if (r < 0)
+		return tls_error(err, r, "Diffie-Hellman parameters");
+	r = gnutls_dh_params_import_raw(params, &gnutls_ffdhe_2048_group_prime,
+					&gnutls_ffdhe_2048_group_generator);
+	if (r >= 0)
+		r = gnutls_dh_params_export2_pkcs3(params, GNUTLS_X509_FMT_PEM, &pem);
+	gnutls_dh_params_deinit(params);
+	if (r < 0)
+		return tls_error(err, r, "Diffie-Hellman parameters");
+	*ret_text = tls_take_text(&pem);
+	return 0;
+}

@@ -30,6 +30,10 @@ int tls_identity_write(const char *dir, const char *ca, const char *key, const c
 /* Forgets who we are: removes all files of the directory. */
 int tls_identity_remove(const char *dir, struct error *err);
 
+/* Diffie-Hellman parameters of RFC 7919 (ffdhe2048) as PEM, owned by the caller: a server that is
+ * given none makes some of its own, which takes seconds. */
+int tls_dh_params(char **ret_text, struct error *err);
+
 /* Each takes `fd`, connected or connecting, in every case; the transport is for
  * peer_open_transport() and friends.  What is said goes to nobody before both sides have proven who
  * they are. */
