@@ -64,6 +64,13 @@ static const char *given_accelerator(const struct launch *launch)
 	return NULL;
 }
 
+static const char *given_cpu_model(const struct launch *launch)
+{
+	const char *model = launch->definition->cpu_model;
+
+	return model ? model : launch->keeper->config->cpu_model;
+}
+
 static int choose_accelerator(const struct launch *launch, const struct qemu_build *build,
 			      const char *cache, const char **ret, struct error *err)
 {
@@ -75,8 +82,8 @@ static int choose_accelerator(const struct launch *launch, const struct qemu_bui
 	*ret = given_accelerator(launch);
 	if (*ret)
 		return 0;
-	r = qemu_accel_probe(build, "kvm", config->probe_rom, config->timers.probe, cache, &works,
-			     &why, err);
+	r = qemu_accel_probe(build, "kvm", given_cpu_model(launch), config->probe_rom,
+			     config->timers.probe, cache, &works, &why, err);
 	if (r < 0)
 		return error_prefix(err, r, "choosing an accelerator");
 	log_info("accelerator: %s (%s)", works ? "kvm" : "tcg", why);
@@ -141,14 +148,19 @@ int launch_probe_start(struct launch *launch, tool_done_fn done, void *ctx, stru
 		       struct error *err)
 {
 	const char *root = launch->keeper->config->paths.root;
-	const char *const argv[] = { "/proc/self/exe",	   "--root", *root ? root : "/", "--probe",
-				     launch->keeper->name, NULL };
+	const char *const argv[] = { "/proc/self/exe",
+				     "--root",
+				     *root ? root : "/",
+				     "--probe",
+				     given_cpu_model(launch),
+				     launch->keeper->name,
+				     NULL };
 	const struct spawn what = { .argv = argv };
 
 	return tool_start(launch->keeper->loop, &what, PROBE_TIMEOUT, done, ctx, ret_tool, err);
 }
 
-int launch_probe(const struct config *config, struct error *err)
+int launch_probe(const struct config *config, const char *cpu_model, struct error *err)
 {
 	CLEANUP_FREE char *cache = xasprintf("%s/qemu", config->paths.lib);
 	CLEANUP_FREE char *why = NULL;
@@ -159,8 +171,8 @@ int launch_probe(const struct config *config, struct error *err)
 	r = qemu_build_probe(config->qemu_binary, config->qemu_data, cache, &build, err);
 	/* Whether its answer is needed, and what a missing one means, is the caller's matter. */
 	if (r == 0)
-		(void)qemu_accel_probe(build, "kvm", config->probe_rom, config->timers.probe, cache,
-				       &works, &why, NULL);
+		(void)qemu_accel_probe(build, "kvm", cpu_model, config->probe_rom,
+				       config->timers.probe, cache, &works, &why, NULL);
 	qemu_build_free(build);
 	return r;
 }

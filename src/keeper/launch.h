@@ -46,12 +46,12 @@ void launch_done(struct launch *launch);
 int launch_changes(struct keeper *keeper, struct text *ret, struct error *err);
 
 /* Is it known, without asking, what this QEMU can do and which accelerator works? Asking takes
- * seconds: a child of ours does it, `drover-keeper --probe`. */
+ * seconds: a child of ours does it, `drover-keeper --probe MODEL VM`. */
 bool launch_probed(const struct launch *launch);
 int launch_probe_start(struct launch *launch, tool_done_fn done, void *ctx, struct tool **ret_tool,
 		       struct error *err);
 /* The child's part. */
-int launch_probe(const struct config *config, struct error *err);
+int launch_probe(const struct config *config, const char *cpu_model, struct error *err);
 
 /* Asks the QEMU build and the accelerator probe (both cached), and plans the hardware. */
 int launch_plan(struct launch *launch, struct error *err);

@@ -186,13 +186,14 @@ static void keeper_done(struct keeper *keeper)
 
 struct options {
 	const char *root, *vm;
-	bool probe; /* ask QEMU what it can do, keep the answers, end: a child of a keeper */
+	/* CPU model: ask QEMU what it can do, keep the answers, end; a child of a keeper. */
+	const char *probe;
 };
 
 static int parse_options(int argc, char **argv, struct options *ret)
 {
 	static const struct option options[] = { { "root", required_argument, NULL, 'r' },
-						 { "probe", no_argument, NULL, 'p' },
+						 { "probe", required_argument, NULL, 'p' },
 						 { "help", no_argument, NULL, 'h' },
 						 { "version", no_argument, NULL, 'V' },
 						 { 0 } };
@@ -213,7 +214,7 @@ static int parse_options(int argc, char **argv, struct options *ret)
 			exit(0);
 		}
 		if (option == 'p')
-			ret->probe = true;
+			ret->probe = optarg;
 		else if (option == 'r')
 			ret->root = optarg;
 		else
@@ -251,7 +252,7 @@ static int probe(const struct options *options)
 
 	r = config_load(options->root, &config, &err);
 	if (r == 0)
-		r = launch_probe(config, &err);
+		r = launch_probe(config, options->probe, &err);
 	if (r < 0)
 		fprintf(stderr, "%s", err.text);
 	config_free(config);

@@ -185,13 +185,15 @@ static int probe_builds(const struct config *config, const char *cache, json_t *
 }
 
 static int try_accel(const struct config *config, const struct qemu_build *build, const char *accel,
-		     const char *cache, bool *ret_works, char **ret_why, struct error *err)
+		     const char *cpu_model, const char *cache, bool *ret_works, char **ret_why,
+		     struct error *err)
 {
-	return qemu_accel_probe(build, accel, config->probe_rom, config->timers.probe, cache,
-				ret_works, ret_why, err);
+	return qemu_accel_probe(build, accel, cpu_model, config->probe_rom, config->timers.probe,
+				cache, ret_works, ret_why, err);
 }
 
-/* What `accelerator: auto` comes to here, and why. */
+/* What `accelerator: auto` comes to here for a guest that names no CPU model, and why.  TCG makes
+ * its CPU itself: whether it runs is no matter of the model. */
 static int probe_accelerator(const struct config *config, const char *cache, json_t **ret,
 			     struct error *err)
 {
@@ -204,10 +206,10 @@ static int probe_accelerator(const struct config *config, const char *cache, jso
 	r = qemu_build_probe(config->qemu_binary, config->qemu_data, cache, &build, err);
 	if (r < 0)
 		return r;
-	r = try_accel(config, build, "kvm", cache, &works, &kvm, err);
+	r = try_accel(config, build, "kvm", config->cpu_model, cache, &works, &kvm, err);
 	if (r == 0 && !works) {
 		name = "tcg";
-		r = try_accel(config, build, "tcg", cache, &works, &tcg, err);
+		r = try_accel(config, build, "tcg", "max", cache, &works, &tcg, err);
 	}
 	qemu_build_free(build);
 	if (r < 0)

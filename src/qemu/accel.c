@@ -92,8 +92,8 @@ static int private_dev(void *ctx, struct error *err)
 	return 0;
 }
 
-static int run_probe(const struct qemu_build *build, const char *accel, const char *rom,
-		     int progress_fd, struct child *ret_child, struct error *err)
+static int run_probe(const struct qemu_build *build, const char *accel, const char *cpu_model,
+		     const char *rom, int progress_fd, struct child *ret_child, struct error *err)
 {
 	CLEANUP(strv_done) struct strv argv = { 0 };
 	CLEANUP_FD int rom_fd = open(rom, O_RDONLY | O_CLOEXEC);
@@ -103,13 +103,15 @@ static int run_probe(const struct qemu_build *build, const char *accel, const ch
 	strv_add(&argv, build->binary);
 	for (const char *const *word =
 		     (const char *const[]){ "-nodefaults", "-no-user-config", "-display", "none",
-					    "-no-reboot", "-m", "16", "-cpu", "max", "-sandbox",
-					    CHILD_SANDBOX, "-device",
-					    "isa-debug-exit,iobase=0xf4,iosize=4", "-chardev",
-					    "file,id=probe,path=/proc/self/fd/1", "-device",
-					    "isa-debugcon,iobase=0x402,chardev=probe", NULL };
+					    "-no-reboot", "-m", "16", "-sandbox", CHILD_SANDBOX,
+					    "-device", "isa-debug-exit,iobase=0xf4,iosize=4",
+					    "-chardev", "file,id=probe,path=/proc/self/fd/1",
+					    "-device", "isa-debugcon,iobase=0x402,chardev=probe",
+					    NULL };
 	     *word; word++)
 		strv_add(&argv, *word);
+	strv_add(&argv, "-cpu");
+	strv_addf(&argv, "%s%s", cpu_model, qemu_cpu_is_named(cpu_model) ? ",enforce=on" : "");
 	strv_add(&argv, "-machine");
 	strv_addf(&argv, "q35,accel=%s", accel);
 	/* By descriptor: its directory may be closed to others. */
@@ -136,8 +138,8 @@ static int watch(struct child *child, uint64_t timeout_usec)
 	return r;
 }
 
-static void judge_end(const char *accel, int status, const char *test, const char *words,
-		      uint64_t took_usec, struct verdict *verdict)
+static void judge_end(const char *accel, const char *cpu_model, int status, const char *test,
+		      const char *words, uint64_t took_usec, struct verdict *verdict)
 {
 	verdict->lasting = true;
 	if (status == PROBE_EXIT_STATUS(PROBE_PASSED)) {
@@ -152,8 +154,9 @@ static void judge_end(const char *accel, int status, const char *test, const cha
 					 *test ? test : "its first instruction");
 	} else {
 		verdict->lasting = false;
-		verdict->why = xasprintf("%s: QEMU ended with status %d: %s", accel, status,
-					 *words ? words : "it gave no reason");
+		verdict->why =
+			xasprintf("%s: QEMU ended with status %d for CPU model '%s': %s", accel,
+				  status, cpu_model, *words ? words : "it gave no reason");
 	}
 }
 
@@ -171,8 +174,8 @@ static void judge_stuck(const char *accel, int watched, const char *test, uint64
 					 accel, at, timeout_usec / USEC_PER_MSEC);
 }
 
-static int probe(const struct qemu_build *build, const char *accel, const char *rom,
-		 uint64_t timeout_usec, struct verdict *ret, struct error *err)
+static int probe(const struct qemu_build *build, const char *accel, const char *cpu_model,
+		 const char *rom, uint64_t timeout_usec, struct verdict *ret, struct error *err)
 {
 	CLEANUP(child_done) struct child child = CHILD_NONE;
 	CLEANUP_FD int progress = memfd_create("drover-probe", MFD_CLOEXEC);
@@ -182,7 +185,7 @@ static int probe(const struct qemu_build *build, const char *accel, const char *
 
 	if (progress < 0)
 		return error_set(err, -errno, "cannot make a memory file: %m");
-	r = run_probe(build, accel, rom, progress, &child, err);
+	r = run_probe(build, accel, cpu_model, rom, progress, &child, err);
 	if (r < 0)
 		return error_prefix(err, r, "probing %s", accel);
 	watched = watch(&child, timeout_usec);
@@ -191,7 +194,7 @@ static int probe(const struct qemu_build *build, const char *accel, const char *
 	test = last_test(progress);
 	words = child_last_words(&child);
 	if (watched == 1)
-		judge_end(accel, status, test, words, took, ret);
+		judge_end(accel, cpu_model, status, test, words, took, ret);
 	else
 		judge_stuck(accel, watched, test, timeout_usec, ret);
 	return 0;
@@ -233,11 +236,12 @@ static bool device_opens(const char *accel, char **ret_why)
 	return fd >= 0;
 }
 
-int qemu_accel_probe(const struct qemu_build *build, const char *accel, const char *probe_rom,
-		     uint64_t timeout_usec, const char *cache_dir, bool *ret_works, char **ret_why,
-		     struct error *err)
+int qemu_accel_probe(const struct qemu_build *build, const char *accel, const char *cpu_model,
+		     const char *probe_rom, uint64_t timeout_usec, const char *cache_dir,
+		     bool *ret_works, char **ret_why, struct error *err)
 {
 	CLEANUP_FREE char *identity = NULL, *kind = xasprintf("accel-%s", accel);
+	CLEANUP_FREE char *subject = xasprintf("%s -cpu %s", build->binary, cpu_model);
 	json_auto_t *known = NULL, *value = NULL;
 	struct verdict verdict = { 0 };
 	int r;
@@ -249,18 +253,18 @@ int qemu_accel_probe(const struct qemu_build *build, const char *accel, const ch
 	r = identity_of(build, accel, probe_rom, &identity, err);
 	if (r < 0)
 		return r;
-	known = cache_dir ? cache_load(cache_dir, kind, build->binary, identity) : NULL;
+	known = cache_dir ? cache_load(cache_dir, kind, subject, identity) : NULL;
 	if (known && json_string_or(known, "why", NULL)) {
 		*ret_works = json_bool_or(known, "works", false);
 		*ret_why = xstrdup(json_string_or(known, "why", ""));
 		return 0;
 	}
-	r = probe(build, accel, probe_rom, timeout_usec, &verdict, err);
+	r = probe(build, accel, cpu_model, probe_rom, timeout_usec, &verdict, err);
 	if (r < 0)
 		return r;
 	value = json_pack("{s:b, s:s}", "works", verdict.works, "why", verdict.why);
 	if (cache_dir && verdict.lasting && value)
-		cache_store(cache_dir, kind, build->binary, identity, value);
+		cache_store(cache_dir, kind, subject, identity, value);
 	*ret_works = verdict.works;
 	*ret_why = verdict.why;
 	return 0;

@@ -70,6 +70,11 @@ bool qemu_build_has_cpu_model(const struct qemu_build *build, const char *model)
 	return holds(build->cpu_models, model);
 }
 
+bool qemu_cpu_is_named(const char *model)
+{
+	return strcmp(model, "host") != 0 && strcmp(model, "max") != 0;
+}
+
 static int no_binary(const char *binary, struct error *err)
 {
 	return error_set(err, -ENOENT,

@@ -38,11 +38,16 @@ bool qemu_machine_matches(const char *asked, const char *type);
 /* Orders two machine type names: <0, 0, >0 by family, then numerically by version. */
 int qemu_machine_compare(const char *a, const char *b);
 
-/* Does this accelerator really run a guest here?  Runs the probe ROM under a deadline.  `ret_why`
- * (owned) is one sentence either way: "kvm: ran the probe guest in 61 ms", "kvm: the probe guest
- * died at int3 (internal-error)", "kvm: cannot open /dev/kvm: No such file or directory".  Cached
- * with the build, the kernel's boot id and the identity of /dev/kvm; a guest that was only slow
- * (deadline) is asked anew each time. */
-int qemu_accel_probe(const struct qemu_build *build, const char *accel, const char *probe_rom,
-		     uint64_t timeout_usec, const char *cache_dir, bool *ret_works, char **ret_why,
-		     struct error *err);
+/* Else it is whatever the host has ("host", "max"), and there is nothing to insist on. */
+bool qemu_cpu_is_named(const char *model);
+
+/* Does this accelerator really run a guest with this CPU model here?  Runs the probe ROM, with a
+ * CPU as guests get it, under a deadline: there are KVMs under which QEMU aborts with `host` and
+ * runs named models, and others that lack what a named model has.  `ret_why` (owned) is one
+ * sentence either way: "kvm: ran the probe guest in 61 ms", "kvm: the probe guest died at int3
+ * (internal-error)", "kvm: cannot open /dev/kvm: No such file or directory".  Cached with the
+ * build, the kernel's boot id and the identity of /dev/kvm; a guest that was only slow (deadline)
+ * is asked anew each time. */
+int qemu_accel_probe(const struct qemu_build *build, const char *accel, const char *cpu_model,
+		     const char *probe_rom, uint64_t timeout_usec, const char *cache_dir,
+		     bool *ret_works, char **ret_why, struct error *err);

@@ -203,8 +203,7 @@ static void add_cpu(struct plan *plan)
 	struct section *section = add(plan, "cpu", NULL);
 
 	section_set(section, "model", hardware->cpu_model);
-	/* These two are whatever the host has: nothing to insist on. */
-	if (strcmp(hardware->cpu_model, "host") != 0 && strcmp(hardware->cpu_model, "max") != 0)
+	if (qemu_cpu_is_named(hardware->cpu_model))
 		section_set(section, "enforce", "on");
 	section = add(plan, "smp-opts", NULL);
 	section_setf(section, "cpus", "%u", hardware->cores);

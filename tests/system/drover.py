@@ -11,6 +11,7 @@ fact does not come, fails with everything that is known about the host.
 import contextlib
 import ctypes
 import fcntl
+import functools
 import json
 import os
 import pathlib
@@ -213,6 +214,24 @@ def new_root():
 	return pathlib.Path(os.path.realpath(tempfile.mkdtemp(prefix='drover-test-', dir=where)))
 
 
+@functools.cache
+def kvm_model():
+	"""A CPU model with which the micro guest runs under KVM here, found out by running it; None: with
+	none of these.  A KVM may have no part of a named model, abort with `host`, or run nothing."""
+	for model in ('host', 'qemu64', 'pentium'):
+		cpu = model if model == 'host' else f'{model},enforce=on'
+		with subprocess.Popen(['qemu-system-x86_64', '-nodefaults', '-no-user-config', '-display', 'none',
+				'-machine', 'q35,accel=kvm', '-cpu', cpu, '-m', '64', '-bios', QBOOT, '-serial', 'stdio',
+				'-kernel', str(build_dir() / 'tests/guest/micro/micro.elf'), '-append', 'hz=100 ws=4 rate=4'],
+				stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as guest:
+			try:
+				if select.select([guest.stdout], [], [], DEADLINE)[0] and guest.stdout.readline():
+					return model
+			finally:
+				guest.kill()
+	return None
+
+
 def micro(name, words='hz=100 ws=4 rate=4', accelerator=None, **parameters):
 	"""Definition of a micro guest (tests/guest/micro): up in 0.1 s, counts on its console."""
 	accelerator = accelerator or os.environ.get('DROVER_ACCELERATOR', 'tcg')
@@ -221,7 +240,7 @@ def micro(name, words='hz=100 ws=4 rate=4', accelerator=None, **parameters):
 		'kernel': str(build_dir() / 'tests/guest/micro/micro.elf'), 'kernel_args': words,
 	}
 	if accelerator == 'kvm':
-		defaults['cpu_model'] = 'host'
+		defaults['cpu_model'] = kvm_model()
 	defaults.update(parameters)
 	return {'name': name, 'parameters': {k: v for k, v in defaults.items() if v is not None}}
 

@@ -184,9 +184,9 @@ static void no_probe_runs_as_root(void **state)
 	assert_true(qemu_build_probe(path, NULL, NULL, &asked, &err) < 0);
 	assert_non_null(strstr(err.text, "65534 65534 NoNewPrivs: 1"));
 	build.binary = build.identity = path;
-	assert_return_code(
-		qemu_accel_probe(&build, "tcg", rom, 10 * USEC_PER_SEC, NULL, &works, &why, &err),
-		0);
+	assert_return_code(qemu_accel_probe(&build, "tcg", "max", rom, 10 * USEC_PER_SEC, NULL,
+					    &works, &why, &err),
+			   0);
 	assert_false(works);
 	assert_non_null(
 		strstr(why, "65534 65534 NoNewPrivs: 1 /dev/null /dev/urandom /dev/zero 1"));
@@ -220,13 +220,92 @@ static void tcg_runs_the_probe_guest_and_the_answer_is_kept(void **state)
 	if (!have_qemu() || !rom)
 		skip();
 	assert_return_code(qemu_build_probe(QEMU, "", *state, &build, &err), 0);
-	assert_return_code(
-		qemu_accel_probe(build, "tcg", rom, 60 * USEC_PER_SEC, *state, &works, &why, &err),
-		0);
+	assert_return_code(qemu_accel_probe(build, "tcg", "max", rom, 60 * USEC_PER_SEC, *state,
+					    &works, &why, &err),
+			   0);
 	assert_true(works);
 	assert_non_null(strstr(why, "tcg: ran the probe guest in "));
-	assert_return_code(qemu_accel_probe(build, "tcg", rom, 0, *state, &works, &again, &err), 0);
+	assert_return_code(
+		qemu_accel_probe(build, "tcg", "max", rom, 0, *state, &works, &again, &err), 0);
 	assert_string_equal(why, again);
+	qemu_build_free(build);
+}
+
+/* What a guest with this CPU would meet is found out, not what one with another would. */
+static void the_probe_guest_has_the_cpu_of_the_guest_to_be(void **state)
+{
+	struct qemu_build build = { 0 };
+	CLEANUP_FREE char *path = NULL, *named = NULL, *host = NULL;
+	const char *rom = getenv("DROVER_PROBE_ROM");
+	struct error err = { 0 };
+	bool works = true;
+
+	if (!rom)
+		skip();
+	assert_true(asprintf(&path, "%s/tell", (char *)*state) > 0);
+	write_program(path, "#!/bin/sh\necho \"$*\" >&2\nkill -ABRT $$\n");
+	build.binary = build.identity = path;
+	assert_return_code(qemu_accel_probe(&build, "tcg", "EPYC-v3", rom, 10 * USEC_PER_SEC,
+					    *state, &works, &named, &err),
+			   0);
+	assert_false(works);
+	assert_non_null(strstr(named, "status 134 for CPU model 'EPYC-v3': "));
+	assert_non_null(strstr(named, " -cpu EPYC-v3,enforce=on "));
+	works = true;
+	assert_return_code(qemu_accel_probe(&build, "tcg", "host", rom, 10 * USEC_PER_SEC, *state,
+					    &works, &host, &err),
+			   0);
+	assert_false(works);
+	assert_non_null(strstr(host, " -cpu host "));
+}
+
+static void the_answer_for_one_cpu_is_not_given_for_another(void **state)
+{
+	CLEANUP_FREE char *whole = NULL, *small = NULL, *kept = NULL;
+	struct qemu_build *build = NULL;
+	struct error err = { 0 };
+	bool works = false;
+	const char *rom = getenv("DROVER_PROBE_ROM");
+
+	if (!have_qemu() || !rom)
+		skip();
+	assert_return_code(qemu_build_probe(QEMU, "", *state, &build, &err), 0);
+	assert_return_code(qemu_accel_probe(build, "tcg", "qemu64", rom, 60 * USEC_PER_SEC, *state,
+					    &works, &whole, &err),
+			   0);
+	assert_true(works);
+	works = true;
+	assert_return_code(qemu_accel_probe(build, "tcg", "no-such-model", rom, 60 * USEC_PER_SEC,
+					    *state, &works, &small, &err),
+			   0);
+	assert_false(works);
+	assert_non_null(strstr(small, "no-such-model"));
+	assert_return_code(
+		qemu_accel_probe(build, "tcg", "qemu64", rom, 0, *state, &works, &kept, &err), 0);
+	assert_string_equal(whole, kept);
+	qemu_build_free(build);
+}
+
+static void a_cpu_of_32_bits_is_not_asked_for_more(void **state)
+{
+	static const char *const models[] = { "qemu32", "486" };
+	struct qemu_build *build = NULL;
+	struct error err = { 0 };
+	const char *rom = getenv("DROVER_PROBE_ROM");
+
+	if (!have_qemu() || !rom)
+		skip();
+	assert_return_code(qemu_build_probe(QEMU, "", *state, &build, &err), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(models); i++) {
+		CLEANUP_FREE char *why = NULL;
+		bool works = false;
+
+		assert_return_code(qemu_accel_probe(build, "tcg", models[i], rom, 60 * USEC_PER_SEC,
+						    *state, &works, &why, &err),
+				   0);
+		if (!works)
+			fail_msg("%s: %s", models[i], why);
+	}
 	qemu_build_free(build);
 }
 
@@ -242,9 +321,9 @@ static void kvm_gets_a_verdict_with_a_reason(void **state)
 	if (!have_qemu() || !rom)
 		skip();
 	assert_return_code(qemu_build_probe(QEMU, "", *state, &build, &err), 0);
-	assert_return_code(
-		qemu_accel_probe(build, "kvm", rom, 10 * USEC_PER_SEC, *state, &works, &why, &err),
-		0);
+	assert_return_code(qemu_accel_probe(build, "kvm", "max", rom, 10 * USEC_PER_SEC, *state,
+					    &works, &why, &err),
+			   0);
 	assert_int_equal(strncmp(why, "kvm: ", 5), 0);
 	print_message("%s\n", why);
 	qemu_build_free(build);
@@ -261,12 +340,13 @@ static void a_guest_that_is_late_is_named_and_not_remembered(void **state)
 	if (!have_qemu() || !rom)
 		skip();
 	assert_return_code(qemu_build_probe(QEMU, "", NULL, &build, &err), 0);
-	assert_return_code(qemu_accel_probe(build, "tcg", rom, 0, *state, &works, &why, &err), 0);
+	assert_return_code(
+		qemu_accel_probe(build, "tcg", "max", rom, 0, *state, &works, &why, &err), 0);
 	assert_false(works);
 	assert_string_equal(why,
 			    "tcg: the probe guest was still at its first instruction after 0 ms");
-	assert_return_code(qemu_accel_probe(build, "tcg", rom, 60 * USEC_PER_SEC, *state, &works,
-					    &again, &err),
+	assert_return_code(qemu_accel_probe(build, "tcg", "max", rom, 60 * USEC_PER_SEC, *state,
+					    &works, &again, &err),
 			   0);
 	assert_true(works);
 	qemu_build_free(build);
@@ -287,6 +367,12 @@ int main(void)
 						remove_dir),
 		cmocka_unit_test_setup_teardown(tcg_runs_the_probe_guest_and_the_answer_is_kept,
 						make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(the_probe_guest_has_the_cpu_of_the_guest_to_be,
+						make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(the_answer_for_one_cpu_is_not_given_for_another,
+						make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(a_cpu_of_32_bits_is_not_asked_for_more, make_dir,
+						remove_dir),
 		cmocka_unit_test_setup_teardown(kvm_gets_a_verdict_with_a_reason, make_dir,
 						remove_dir),
 		cmocka_unit_test_setup_teardown(a_guest_that_is_late_is_named_and_not_remembered,
