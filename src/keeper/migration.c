@@ -106,7 +106,9 @@ enum migration_copy migration_copy(const struct keeper *keeper)
 		return COPY_COLD;
 	if (copy->attempt && !*status)
 		return COPIES;
-	if (strcmp(run_state, "postmigrate") == 0)
+	/* By the status, never by the run state: one that was stopped and then failed is in
+	 * `postmigrate` too (docs/QEMU.md). */
+	if (copy->attempt && strcmp(status, "completed") == 0)
 		return COPY_COMPLETED;
 	if (strcmp(run_state, "finish-migrate") == 0)
 		return COPY_SWITCHING;
@@ -323,6 +325,20 @@ static void on_written(struct keeper *keeper, int r, const struct error *err)
 	keeper_look(keeper);
 }
 
+/* The guest runs and the record is ours again: the move is forgotten.  A `cont` gives a source its
+ * disks back, should QEMU have forgotten that (docs/QEMU.md). */
+static void on_back(struct keeper *keeper, int r, const struct error *err)
+{
+	struct error why = { 0 };
+
+	if (r == 0 && migration_copy(keeper) == COPY_RUNNING && lease_check(keeper, 0, NULL) == 0 &&
+	    monitor_call(keeper->monitor, "cont", NULL, NULL, NULL, &why) == 0) {
+		keeper->copy->attempt = 0;
+		(void)copy_save(keeper, keeper->copy, NULL);
+	}
+	on_written(keeper, r, err);
+}
+
 static void on_given(struct keeper *keeper, int r, const struct error *err)
 {
 	keeper->migration->cont_refused = false;
@@ -491,6 +507,13 @@ static void cancel(struct keeper *keeper)
 
 	timeline_phase(keeper->migration->timeline, "cancelling");
 	checkpoint("keeper.source.cancel");
+	/* In the device phase QEMU may let a cancelled guest run without its disks, and one whose
+	 * stream nobody reads answers nothing: there the stream is shut (docs/QEMU.md). */
+	if (strcmp(keeper->migration->status, "device") == 0 &&
+	    source_shut(keeper->migration->source)) {
+		keeper_look_in(keeper, RECONNECT);
+		return;
+	}
 	if (monitor_call(keeper->monitor, "migrate_cancel", NULL, on_cancelled, keeper, &err) < 0)
 		keeper_look_in(keeper, keeper->config->timers.store_retry);
 	else
@@ -548,7 +571,7 @@ static void act(struct keeper *keeper, const struct migration_decision *decision
 		break;
 	case MIGRATION_WRITE_BACK:
 		checkpoint("keeper.source.back");
-		write_record(keeper, OWNERSHIP_BACK, NULL, NULL, on_written);
+		write_record(keeper, OWNERSHIP_BACK, NULL, NULL, on_back);
 		break;
 	case MIGRATION_WRITE_RENEW:
 		write_record(keeper, OWNERSHIP_RENEW, NULL, NULL, on_written);

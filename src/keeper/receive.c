@@ -55,6 +55,7 @@ struct receive {
 	struct request *preparing; /* of the source's, not answered yet */
 	struct script *script;
 	struct export *export;	  /* disks that are being filled */
+	int stream;		  /* on its way to QEMU; -1 */
 	bool published, expected; /* the stream: `ticket` is good */
 	bool streaming, stopped, running, failed;
 	uint64_t stopped_usec, running_usec;
@@ -118,6 +119,7 @@ struct receive *receive_free(struct receive *receive)
 		request_fail(receive->preparing, &err);
 	script_cancel(receive->script);
 	export_free(receive->export);
+	cleanup_closep(&receive->stream);
 	for (size_t i = 0; i < CALLERS_MAX; i++)
 		peer_close(receive->callers[i].peer);
 	door_close(receive->door);
@@ -513,6 +515,24 @@ static void on_streaming(void *ctx, int r, const struct error *err)
 	keeper_look(receive->keeper);
 }
 
+/* As on the source: else QEMU would answer nothing before the first word of the other side. */
+static void on_given(void *ctx, int r, const struct error *err)
+{
+	struct receive *receive = ctx;
+
+	receive->script = NULL;
+	if (r < 0) {
+		fail(receive, err->text);
+		return;
+	}
+	if (fcntl(receive->stream, F_SETFL, O_NONBLOCK) < 0)
+		log_warning("cannot make the stream non-blocking: %m; ignoring");
+	(void)close(TAKE_FD(receive->stream));
+	receive->script = script_new(receive->keeper);
+	script_add(receive->script, "migrate-incoming", json_pack("{s:s}", "uri", "fd:stream"));
+	script_run(receive->script, on_streaming, receive);
+}
+
 static void on_stream(void *ctx, const char *ticket, int fd)
 {
 	struct receive *receive = ctx;
@@ -527,10 +547,10 @@ static void on_stream(void *ctx, const char *ticket, int fd)
 	receive->deadline = sd_event_source_disable_unref(receive->deadline);
 	timeline_phase(receive->keeper->migration->timeline, "stream");
 	checkpoint("keeper.receive.stream");
+	receive->stream = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	receive->script = script_new(receive->keeper);
 	script_add_fd(receive->script, "stream", fd);
-	script_add(receive->script, "migrate-incoming", json_pack("{s:s}", "uri", "fd:stream"));
-	script_run(receive->script, on_streaming, receive);
+	script_run(receive->script, on_given, receive);
 }
 
 static const struct door_ops door_ops = { .control = on_control, .stream = on_stream };
@@ -640,6 +660,7 @@ static struct receive *receive_new(struct keeper *keeper)
 	struct receive *receive = xcalloc(1, sizeof(*receive));
 
 	receive->keeper = keeper;
+	receive->stream = -1;
 	receive->epoch = keeper->copy->attempt;
 	keeper->migration->receive = receive;
 	arm(receive, &receive->deadline, keeper->config->timers.migration_offer, on_deadline);

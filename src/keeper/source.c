@@ -2,9 +2,11 @@
 #include "keeper/source.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "keeper/copy.h"
@@ -40,6 +42,7 @@ struct source {
 	bool late, agreed, failed;
 	struct tls_identity *identity;
 	struct dial *dial;
+	int stream; /* ours of what QEMU sends over; -1 */
 	struct peer *peer;
 	struct script *script;
 	struct mirror *mirror;
@@ -103,6 +106,7 @@ struct source *source_free(struct source *source)
 	if (!source)
 		return NULL;
 	dial_cancel(source->dial);
+	cleanup_closep(&source->stream);
 	script_cancel(source->script);
 	mirror_free(source->mirror);
 	peer_close(source->peer);
@@ -254,6 +258,7 @@ void source_begin(struct keeper *keeper, json_t *offer, bool late)
 	int r;
 
 	source->keeper = keeper;
+	source->stream = -1;
 	source->late = late;
 	source->epoch = (uint64_t)json_int_or(offer, "epoch", 0);
 	(void)snprintf(source->target, sizeof(source->target), "%s",
@@ -336,6 +341,24 @@ static void on_migrating(void *ctx, int r, const struct error *err)
 	migration_monitor_ready(source->keeper);
 }
 
+/* QEMU makes what it gets blocking, and would wait in `migrate` for the target's first word with
+ * its guest and monitor standing still (docs/QEMU.md). */
+static void on_given(void *ctx, int r, const struct error *err)
+{
+	struct source *source = ctx;
+
+	source->script = NULL;
+	if (r < 0) {
+		fail(source, err->text);
+		return;
+	}
+	if (fcntl(source->stream, F_SETFL, O_NONBLOCK) < 0)
+		log_warning("cannot make the stream non-blocking: %m; ignoring");
+	source->script = script_new(source->keeper);
+	script_add(source->script, "migrate", json_pack("{s:s}", "uri", "fd:stream"));
+	script_run(source->script, on_migrating, source);
+}
+
 static void on_stream(void *ctx, int fd, const struct error *err)
 {
 	struct source *source = ctx;
@@ -345,10 +368,15 @@ static void on_stream(void *ctx, int fd, const struct error *err)
 		fail(source, err->text);
 		return;
 	}
+	source->stream = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	source->script = script_new(source->keeper);
 	script_add_fd(source->script, "stream", fd);
-	script_add(source->script, "migrate", json_pack("{s:s}", "uri", "fd:stream"));
-	script_run(source->script, on_migrating, source);
+	script_run(source->script, on_given, source);
+}
+
+bool source_shut(struct source *source)
+{
+	return source && source->stream >= 0 && shutdown(source->stream, SHUT_RDWR) == 0;
 }
 
 static void open_stream(struct source *source)

@@ -25,6 +25,8 @@ bool source_gone_heard(const struct source *source);
 /* Is the offer that it came by still the one that stands? */
 bool source_fits(const struct source *source, json_t *offer);
 
+/* Ends the stream of bytes, which makes QEMU fail and its guest run on.  False: it is not ours. */
+bool source_shut(struct source *source);
 /* Begins to send, once. */
 void source_send(struct source *source);
 void source_say_stopped(struct source *source);
