@@ -89,8 +89,10 @@ static const struct {
 	{ "suspended", LEASE_COPY_ITSELF },
 };
 
-enum lease_copy lease_copy_of(const char *run_state, bool ran)
+enum lease_copy lease_copy_of(const char *run_state, bool ran, bool given)
 {
+	if (given && (!run_state || strcmp(run_state, "running") != 0))
+		return LEASE_COPY_STOPPED;
 	if (!run_state)
 		return ran ? LEASE_COPY_RUNS : LEASE_COPY_STOPPED;
 	for (size_t i = 0; i < ARRAY_SIZE(copies); i++)

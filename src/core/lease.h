@@ -44,8 +44,10 @@ enum lease_copy {
 	LEASE_COPY_RUNS,
 	LEASE_COPY_ITSELF, /* stopped, and can run by itself: device phase of a migration, sleep */
 };
-/* By QEMU's RunState; NULL: it is not known, and `ran` tells whether its vcpus were let run. */
-enum lease_copy lease_copy_of(const char *run_state, bool ran);
+/* By QEMU's RunState; NULL: it is not known, and `ran` tells whether its vcpus were let run.
+ * `given`: it was stopped for another copy's sake (`stopped` was said of it, it is a feeder), so it
+ * runs only by a `cont` of ours, whatever QEMU calls that: "finish-migrate" in postcopy. */
+enum lease_copy lease_copy_of(const char *run_state, bool ran, bool given);
 
 enum lease_act { LEASE_ACT_NONE, LEASE_ACT_PAUSE, LEASE_ACT_KILL };
 enum lease_act lease_act(enum lease_policy policy, enum lease_copy copy);

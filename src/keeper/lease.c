@@ -19,6 +19,7 @@
 #include "util/checkpoint.h"
 #include "util/log.h"
 #include "util/mem.h"
+#include "wire/json.h"
 
 /* How soon a refused change of the policy is tried again. */
 #define CHANGE_AGAIN (1 * USEC_PER_SEC)
@@ -174,20 +175,41 @@ static void kill_copy(struct keeper *keeper, const char *why)
 	stop_kill(keeper, why);
 }
 
-static void on_paused(void *ctx, int r, json_t *value, const struct error *err)
+/* `stop` is answered in the device phase of a migration too, and holds nothing there. */
+static void on_pause_seen(void *ctx, int r, json_t *value, const struct error *err)
 {
 	struct keeper *keeper = ctx;
+	const char *status = json_string_or(value, "status", "");
 
 	if (!keeper->guard->pausing || !keeper->copy)
 		return;
-	if (r < 0) {
-		log_warning("stop: %s", err->text);
-		kill_copy(keeper, "the lease of this node is over and QEMU did not pause in time");
+	if (r < 0 || lease_copy_of(status, true, false) != LEASE_COPY_STOPPED) {
+		log_warning("after stop: %s", r < 0 ? err->text : status);
+		kill_copy(keeper, "the lease of this node is over and QEMU does not stay paused");
 		return;
 	}
 	keeper->guard->pausing = false;
 	keeper->guard->deadline = 0;
 	monitor_outdated(keeper->monitor);
+}
+
+static void on_paused(void *ctx, int r, json_t *value, const struct error *err)
+{
+	struct keeper *keeper = ctx;
+	uint64_t deadline = keeper->guard->deadline, now = clock_now();
+	struct error why = { 0 };
+
+	if (!keeper->guard->pausing || !keeper->copy)
+		return;
+	if (r < 0)
+		why = *err;
+	else
+		r = qmp_call(monitor_qmp(keeper->monitor), "query-status", NULL,
+			     deadline > now ? deadline - now : 1, on_pause_seen, keeper, &why);
+	if (r < 0) {
+		log_warning("stop: %s", why.text);
+		kill_copy(keeper, "the lease of this node is over and QEMU did not pause in time");
+	}
 }
 
 static void arm(struct keeper *keeper, uint64_t end);
@@ -262,10 +284,12 @@ static void disarm(struct keeper *keeper)
 static enum lease_copy copy_kind(const struct keeper *keeper)
 {
 	const struct copy *copy = keeper->copy;
+	bool feeder = strcmp(keeper->ownership->record.feeder, keeper->config->node) == 0;
 
 	if (keeper->letting_run)
 		return LEASE_COPY_RUNS;
-	return lease_copy_of(monitor_run_state(keeper->monitor), copy->ran && !copy->lease_paused);
+	return lease_copy_of(monitor_run_state(keeper->monitor), copy->ran && !copy->lease_paused,
+			     feeder);
 }
 
 /* The lease came back before QEMU was told, or its pause was taken back by other hands. */

@@ -226,14 +226,19 @@ static void what_a_copy_is_follows_from_the_run_state(void **state)
 					      "suspended" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(stopped); i++)
-		assert_int_equal(lease_copy_of(stopped[i], true), LEASE_COPY_STOPPED);
+		assert_int_equal(lease_copy_of(stopped[i], true, false), LEASE_COPY_STOPPED);
 	for (size_t i = 0; i < ARRAY_SIZE(itself); i++)
-		assert_int_equal(lease_copy_of(itself[i], true), LEASE_COPY_ITSELF);
-	assert_int_equal(lease_copy_of("running", true), LEASE_COPY_RUNS);
-	assert_int_equal(lease_copy_of("of-a-later-qemu", true), LEASE_COPY_RUNS);
+		assert_int_equal(lease_copy_of(itself[i], true, false), LEASE_COPY_ITSELF);
+	assert_int_equal(lease_copy_of("running", true, false), LEASE_COPY_RUNS);
+	assert_int_equal(lease_copy_of("of-a-later-qemu", true, false), LEASE_COPY_RUNS);
+	/* A feeder of a postcopy stays "finish-migrate" as long as it feeds. */
+	assert_int_equal(lease_copy_of("finish-migrate", true, true), LEASE_COPY_STOPPED);
+	assert_int_equal(lease_copy_of("postmigrate", true, true), LEASE_COPY_STOPPED);
+	assert_int_equal(lease_copy_of(NULL, true, true), LEASE_COPY_STOPPED);
+	assert_int_equal(lease_copy_of("running", true, true), LEASE_COPY_RUNS);
 	/* Not heard from: what was let run runs. */
-	assert_int_equal(lease_copy_of(NULL, true), LEASE_COPY_RUNS);
-	assert_int_equal(lease_copy_of(NULL, false), LEASE_COPY_STOPPED);
+	assert_int_equal(lease_copy_of(NULL, true, false), LEASE_COPY_RUNS);
+	assert_int_equal(lease_copy_of(NULL, false, false), LEASE_COPY_STOPPED);
 }
 
 /* ---- the page ---- */
