@@ -38,4 +38,5 @@ struct store_watch { /* embedded likewise */
 
 extern const struct store_ops store_local;
 extern const struct store_ops store_zookeeper;
+extern const struct store_ops store_consul;
 extern const struct store_ops store_fault;

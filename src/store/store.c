@@ -17,7 +17,8 @@
 #define SESSION_MIN_USEC (10 * USEC_PER_MSEC)
 #define SESSION_MAX_USEC (3600 * USEC_PER_SEC)
 
-static const struct store_ops *const backends[] = { &store_local, &store_zookeeper, &store_fault };
+static const struct store_ops *const backends[] = { &store_local, &store_zookeeper, &store_consul,
+						    &store_fault };
 
 int store_open(const char *address, const char *base_dir, sd_event *loop, struct store **ret_store,
 	       struct error *err)
@@ -42,7 +43,8 @@ int store_open(const char *address, const char *base_dir, sd_event *loop, struct
 	}
 	return error_usage(err,
 			   "'%s' is no address of a store: write local:PATH for the embedded one, "
-			   "or zookeeper:ADDRESS:PORT,ADDRESS:PORT/PATH",
+			   "zookeeper:ADDRESS:PORT,ADDRESS:PORT/PATH, or "
+			   "consul:http://ADDRESS:PORT/PREFIX",
 			   address);
 }
 

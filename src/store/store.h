@@ -42,7 +42,8 @@ struct store_entry {
 };
 
 /* Addresses: "local:PATH" (SQLite file; PATH may be relative to `base_dir`),
- * "zookeeper:ADDRESS:PORT,ADDRESS:PORT/PATH?tick=MS", "fault:ADDRESS" in tests. */
+ * "zookeeper:ADDRESS:PORT,ADDRESS:PORT/PATH?tick=MS",
+ * "consul:http://ADDRESS:PORT,ADDRESS:PORT/PREFIX?token-file=PATH", "fault:ADDRESS" in tests. */
 int store_open(const char *address, const char *base_dir, sd_event *loop, struct store **ret_store,
 	       struct error *err);
 /* Open calls are not answered any more, watches end (do not unwatch them afterwards), and the

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The contract of store/store.h, as cases that every backend must pass.  A backend is a row in
  * `backends`; what only one of them promises is tested in a program of its own. */
+#include "store-consul.h"
 #include "store-harness.h"
 #include "store-server.h"
 #include "store-zookeeper.h"
@@ -16,6 +17,7 @@ static struct backend {
 	{ "local:", NULL, NULL, { 0 }, "" },
 	{ "fault:local:", NULL, NULL, { 0 }, "" },
 	{ "zookeeper:", zookeeper_start, "zookeeper:127.0.0.1", { 0 }, "" },
+	{ "consul:", consul_start, "consul:http://127.0.0.1", { 0 }, "" },
 };
 
 static void a_key_that_was_put_is_read_back(void **state)
