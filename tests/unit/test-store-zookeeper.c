@@ -230,6 +230,16 @@ static void on_change(void *ctx, enum store_session_state state)
 		history->lost = true;
 }
 
+/* Returns when it has stopped: until then one of its threads may still answer. */
+static void server_stop(void)
+{
+	int status;
+
+	assert_int_equal(kill(server.pid, SIGSTOP), 0);
+	assert_int_equal(waitpid(server.pid, &status, WUNTRACED), server.pid);
+	assert_true(WIFSTOPPED(status));
+}
+
 static void a_client_that_hears_nothing_ends_its_session_by_its_own_clock(void **state)
 {
 	struct scene *s = *state;
@@ -243,7 +253,7 @@ static void a_client_that_hears_nothing_ends_its_session_by_its_own_clock(void *
 	assert_int_equal(
 		store_session_open(s->store, NULL, 3 * USEC_PER_SEC, on_change, &history, NULL), 0);
 	assert_int_equal(ask_put(s->loop, s->store, "/k", STORE_ANY, 0, &answer), 0);
-	assert_int_equal(kill(server.pid, SIGSTOP), 0);
+	server_stop();
 	assert_int_equal(store_write(s->store, &op, 1, on_write, &write, NULL), 0);
 	assert_true(loop_until(s->loop, &history.suspended));
 	assert_true(loop_until(s->loop, &history.lost));
