@@ -217,6 +217,15 @@ void plan_add_gone(struct plan *plan, const struct node *node, const char *name)
 
 /* ---- writing ---- */
 
+/* What a change takes of the store's limit. */
+static size_t item_bytes(const struct plan_item *item)
+{
+	char key[RECORD_KEY_SIZE];
+
+	return strlen(key_vm(key, item->name, "definition")) +
+	       json_dumpb(item->record, NULL, 0, JSON_COMPACT);
+}
+
 struct writing {
 	struct job job;
 	struct plan plan;
@@ -290,13 +299,17 @@ static int on_nothing(sd_event_source *source, void *userdata)
 static size_t fill_batch(struct writing *writing, struct store_op *ops,
 			 char (*keys)[RECORD_KEY_SIZE])
 {
-	size_t n = 0;
+	const struct store_limits limits = store_limits(writing->job.node->store);
+	size_t n = 0, bytes = 0;
 
-	for (; writing->next < writing->plan.count && n < STORE_OPS_MAX; writing->next++) {
+	for (; writing->next < writing->plan.count && n < limits.ops; writing->next++) {
 		const struct plan_item *item = &writing->plan.items[writing->next];
 
 		if (!item->record)
 			continue;
+		bytes += item_bytes(item);
+		if (n > 0 && bytes > limits.bytes)
+			break;
 		writing->batch[n] = writing->next;
 		ops[n] = (struct store_op){
 			.kind = STORE_PUT,
@@ -400,19 +413,35 @@ static int plan_text(struct plan *plan, const struct node *node, json_t *given, 
 	return r;
 }
 
-static size_t plan_writes(const struct plan *plan)
+/* All or nothing is one transaction. */
+static int plan_fits(const struct plan *plan, const struct node *node, struct error *err)
 {
-	size_t count = 0;
+	const struct store_limits limits = store_limits(node->store);
+	size_t count = 0, bytes = 0;
 
 	for (size_t i = 0; i < plan->count; i++)
-		count += plan->items[i].record != NULL;
-	return count;
+		if (plan->items[i].record) {
+			count++;
+			bytes += item_bytes(&plan->items[i]);
+		}
+	if (count > limits.ops)
+		return error_refuse(err,
+				    "%zu VMs would be created or changed, and at most %zu at once "
+				    "can be; nothing was applied: give fewer at a time",
+				    count, limits.ops);
+	if (bytes > limits.bytes)
+		return error_refuse(err,
+				    "%zu VMs would be created or changed, with %zu bytes in all, "
+				    "and the store takes %zu at once; nothing was applied: give "
+				    "fewer at a time",
+				    count, bytes, limits.bytes);
+	return 0;
 }
 
 static int plan_request(struct plan *plan, const struct node *node, json_t *args, struct error *err)
 {
 	json_t *documents = json_object_get(args, "documents"), *given;
-	size_t i, writes;
+	size_t i;
 	int r;
 
 	if (records_trouble(node))
@@ -428,14 +457,7 @@ static int plan_request(struct plan *plan, const struct node *node, json_t *args
 		if (r < 0)
 			return r;
 	}
-	/* All or nothing is one transaction. */
-	writes = plan_writes(plan);
-	if (writes > STORE_OPS_MAX)
-		return error_refuse(err,
-				    "%zu VMs would be created or changed, and at most %d at once "
-				    "can be; nothing was applied: give fewer at a time",
-				    writes, STORE_OPS_MAX);
-	return 0;
+	return plan_fits(plan, node, err);
 }
 
 static json_t *plan_results(const struct plan *plan)
