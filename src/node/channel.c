@@ -8,7 +8,9 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "node/control.h"
 #include "node/enrol.h"
+#include "node/events.h"
 #include "node/membership.h"
 #include "node/node.h"
 #include "node/renewal.h"
@@ -51,6 +53,11 @@ struct channel {
 
 enum who { STRANGER, MEMBER };
 
+static void on_ping(struct node *node, struct request *request, const char *member)
+{
+	request_return(request, NULL);
+}
+
 static const struct {
 	const char *name;
 	enum who who;
@@ -58,6 +65,7 @@ static const struct {
 } requests[] = {
 	{ "join", STRANGER, enrol_serve },
 	{ "renew", MEMBER, renewal_serve },
+	{ "ping", MEMBER, on_ping },
 };
 
 static void on_request(void *ctx, struct request *request)
@@ -73,6 +81,8 @@ static void on_request(void *ctx, struct request *request)
 			return;
 		}
 	}
+	if (who == MEMBER && control_serve_member(caller->channel->node, request, caller->name))
+		return;
 	(void)error_refuse(&err, "an agent (%s) does not answer '%s' to %s", DROVER_VERSION, name,
 			   who == MEMBER ? "another node" : "one that is no member");
 	request_fail(request, &err);
@@ -100,9 +110,12 @@ static void on_gone(void *ctx, const struct error *why)
 {
 	struct caller *caller = ctx;
 
+	struct node *node = caller->channel->node;
+
 	if (!caller->name[0])
 		log_debug("a caller on the cluster's port has gone: %s", why->text);
 	caller_free(caller);
+	events_forget(node);
 }
 
 static void on_begun(void *ctx)

@@ -93,6 +93,7 @@ static void init_finish(struct work *work)
 		work_fail(work, &err);
 		return;
 	}
+	membership_add(node, node->config->node);
 	events_add(node, NULL, "cluster-made", "its certificates are signed here");
 	cluster_status(node, work->request);
 	job_end(&work->job);

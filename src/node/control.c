@@ -14,6 +14,7 @@
 #include "node/enrol.h"
 #include "node/events.h"
 #include "node/facts.h"
+#include "node/job.h"
 #include "node/logs.h"
 #include "node/mode.h"
 #include "node/node.h"
@@ -22,7 +23,9 @@
 #include "node/records.h"
 #include "node/relay.h"
 #include "node/removal.h"
+#include "node/route.h"
 #include "node/status.h"
+#include "node/vm.h"
 #include "node/volumes.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -105,29 +108,30 @@ PLAIN(on_cluster_status, cluster_status)
 static const struct {
 	const char *name;
 	void (*run)(struct node *node, struct request *request, const char *by);
+	bool routed; /* about a VM: goes to the node that has it, and is answered to other nodes */
 } requests[] = {
 	{ "version", on_version },
 	{ "apply", on_apply },
 	{ "ls", on_ls },
-	{ "status", on_status },
-	{ "explain", on_explain },
-	{ "start", orders_request },
-	{ "stop", orders_request },
-	{ "restart", orders_request },
-	{ "kill", orders_request },
-	{ "pause", orders_request },
-	{ "resume", orders_request },
-	{ "ensure", orders_request },
-	{ "rm", removal_request },
+	{ "status", on_status, true },
+	{ "explain", on_explain, true },
+	{ "start", orders_request, true },
+	{ "stop", orders_request, true },
+	{ "restart", orders_request, true },
+	{ "kill", orders_request, true },
+	{ "pause", orders_request, true },
+	{ "resume", orders_request, true },
+	{ "ensure", orders_request, true },
+	{ "rm", removal_request, true },
 	{ "volume-ls", on_volumes },
-	{ "qmp", on_relay },
-	{ "hmp", on_relay },
-	{ "guest", on_relay },
-	{ "exec", on_relay },
+	{ "qmp", on_relay, true },
+	{ "hmp", on_relay, true },
+	{ "guest", on_relay, true },
+	{ "exec", on_relay, true },
 	{ "console", on_relay },
-	{ "hardware", on_hardware },
-	{ "events", on_events },
-	{ "logs", on_logs },
+	{ "hardware", on_hardware, true },
+	{ "events", on_events, true },
+	{ "logs", on_logs, true },
 	{ "config", on_config },
 	{ "node", on_node },
 	{ "node-ls", on_node_ls },
@@ -140,20 +144,110 @@ static const struct {
 	{ "cluster-status", on_cluster_status },
 };
 
+/* The row of the table, or -1. */
+static int find(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(requests); i++)
+		if (strcmp(requests[i].name, name) == 0)
+			return (int)i;
+	return -1;
+}
+
 static void on_request(void *ctx, struct request *request)
 {
 	struct client *client = ctx;
+	struct node *node = client->control->node;
 	const char *name = request_command(request);
 	struct error err = { 0 };
+	int row = find(name);
 
-	for (size_t i = 0; i < ARRAY_SIZE(requests); i++) {
-		if (strcmp(requests[i].name, name) == 0) {
-			requests[i].run(client->control->node, request, client->by);
-			return;
-		}
+	if (row < 0) {
+		(void)error_usage(&err, "this droverd (%s) knows no request '%s'", DROVER_VERSION,
+				  name);
+		request_fail(request, &err);
+	} else if (!requests[row].routed || !route_request(node, request)) {
+		requests[row].run(node, request, client->by);
 	}
-	(void)error_usage(&err, "this droverd (%s) knows no request '%s'", DROVER_VERSION, name);
-	request_fail(request, &err);
+}
+
+/* A request of another node about a VM of which that one has heard more than we have. */
+struct late {
+	struct job job;
+	struct request *request;
+	int row;
+	char by[96];
+	sd_event_source *turn;
+};
+
+static void late_done(struct job *job)
+{
+	sd_event_source_disable_unref(container_of(job, struct late, job)->turn);
+}
+
+static bool is_settled(const struct node *node, struct request *request)
+{
+	const struct node_vm *vm = vm_find(node, json_string_or(request_args(request), "vm", ""));
+
+	return !vm || !vm->due;
+}
+
+/* What was read is there; what follows from it is worked out in a turn of the loop of its own. */
+static int on_turn(sd_event_source *source, uint64_t usec, void *ctx)
+{
+	struct late *late = ctx;
+	struct node *node = late->job.node;
+
+	if (!is_settled(node, late->request)) {
+		node_timer(node, &late->turn, 0, on_turn, late);
+		return 0;
+	}
+	requests[late->row].run(node, late->request, late->by);
+	job_end(&late->job);
+	return 0;
+}
+
+static void on_refreshed(void *ctx)
+{
+	struct late *late = ctx;
+
+	node_timer(late->job.node, &late->turn, 0, on_turn, late);
+}
+
+static void run_later(struct node *node, struct request *request, int row, const char *by)
+{
+	struct late *late = xcalloc(1, sizeof(*late));
+
+	late->request = request;
+	late->row = row;
+	(void)snprintf(late->by, sizeof(late->by), "%s", by);
+	job_begin(&late->job, node, late_done);
+	records_after_refresh(node, on_refreshed, late);
+}
+
+static bool knows(const struct node *node, struct request *request)
+{
+	json_t *args = request_args(request);
+	const struct node_vm *vm = vm_find(node, json_string_or(args, "vm", ""));
+
+	return vm && !vm->due &&
+	       (json_int_t)vm->record.generation >= json_int_or(args, "generation", 0);
+}
+
+bool control_serve_member(struct node *node, struct request *request, const char *member)
+{
+	int row = find(request_command(request));
+	char by[96];
+
+	/* Without a VM it would be about this whole node. */
+	if (row < 0 || !requests[row].routed ||
+	    !json_is_string(json_object_get(request_args(request), "vm")))
+		return false;
+	(void)snprintf(by, sizeof(by), "uid 0 at %s", member);
+	if (knows(node, request))
+		requests[row].run(node, request, by);
+	else
+		run_later(node, request, row, by);
+	return true;
 }
 
 /* ---- clients ---- */
@@ -178,6 +272,7 @@ static void on_gone(void *ctx, const struct error *why)
 
 	client_free(client);
 	events_forget(node);
+	route_forget(node);
 }
 
 static const struct peer_ops client_ops = { .request = on_request, .gone = on_gone };

@@ -2,6 +2,8 @@
 /* control.sock: the command line and drover-api ask here.  A table names each request and who
  * answers it. */
 #pragma once
+#include <stdbool.h>
+
 #include "wire/peer.h"
 
 struct control;
@@ -15,4 +17,6 @@ void control_begin(struct node *node);
 /* The store has answered something: begins once all that we need to know was answered, either way.
  */
 void control_look(struct node *node);
+/* A request about a VM that came from another node; false: that is none that others may ask. */
+bool control_serve_member(struct node *node, struct request *request, const char *member);
 struct control *control_close(struct control *control);

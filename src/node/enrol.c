@@ -81,6 +81,8 @@ static void on_signed(void *ctx, int r, json_t *value, const struct error *err)
 		join_fail(join, &why);
 		return;
 	}
+	membership_add(node, join->authority);
+	membership_add(node, node->config->node);
 	events_add(node, NULL, "cluster-joined", "with the certificate of node '%s'",
 		   join->authority);
 	cluster_status(node, join->request);
@@ -218,6 +220,7 @@ static void on_written(void *ctx, int r, const uint64_t *versions, const struct 
 		enrol_fail(enrol, &why);
 		return;
 	}
+	membership_add(enrol->job.node, argument(enrol, "node"));
 	events_add(enrol->job.node, NULL, "member-joined", "node '%s'", argument(enrol, "node"));
 	request_return(enrol->request, value);
 	job_end(&enrol->job);

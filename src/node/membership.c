@@ -60,6 +60,13 @@ bool membership_has(const struct node *node, const char *name)
 	return json_object_get(node->membership->members, name) != NULL;
 }
 
+void membership_add(struct node *node, const char *name)
+{
+	if (!node->membership->members)
+		node->membership->members = json_object();
+	(void)json_object_set_new(node->membership->members, name, json_object());
+}
+
 const char *membership_address(const struct node *node)
 {
 	return node->membership ? node->membership->address : "";

@@ -28,5 +28,7 @@ const char *membership_trouble(const struct node *node);
 int membership_reload(struct node *node, struct error *err);
 /* Is that node in the cluster?  False as long as the list was never read. */
 bool membership_has(const struct node *node, const char *name);
+/* That node is one from now on, also before the list in the store was read again. */
+void membership_add(struct node *node, const char *name);
 /* "192.0.2.7:8441", or "" without cluster.address. */
 const char *membership_address(const struct node *node);

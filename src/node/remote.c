@@ -17,11 +17,15 @@
 #include "wire/tcp.h"
 
 #define PATIENCE (5 * USEC_PER_SEC) /* to be connected and known */
+#define PING_EVERY (5 * USEC_PER_SEC)
+#define PING_PATIENCE (15 * USEC_PER_SEC)
 
 struct remote {
 	struct job job;
 	struct peer *peer;
-	char *whom; /* for people */
+	sd_event_source *ping;
+	char *whom;  /* for people */
+	bool member; /* it knows us as one */
 	const struct remote_ops *ops;
 	void *ctx;
 };
@@ -35,9 +39,12 @@ static void remote_done(struct job *job)
 {
 	struct remote *remote = remote_of(job);
 
+	sd_event_source_disable_unref(remote->ping);
 	remote->peer = peer_close(remote->peer);
 	free(remote->whom);
 }
+
+static int on_ping(sd_event_source *source, uint64_t usec, void *ctx);
 
 static void on_reply(void *ctx, int r, json_t *value, const struct error *err)
 {
@@ -58,6 +65,27 @@ static void on_reply(void *ctx, int r, json_t *value, const struct error *err)
 	json_decref(value);
 }
 
+/* An answer may take its time, the agent that works on it does not fall silent. */
+static void on_pong(void *ctx, int r, json_t *value, const struct error *err)
+{
+	struct remote *remote = ctx;
+
+	if (r == -ETIMEDOUT)
+		on_reply(remote, r, NULL, err);
+	else if (r >= 0)
+		node_timer(remote->job.node, &remote->ping, PING_EVERY, on_ping, remote);
+}
+
+static int on_ping(sd_event_source *source, uint64_t usec, void *ctx)
+{
+	struct remote *remote = ctx;
+	struct error err;
+
+	/* When it cannot be sent the connection is over, and the question is answered with that. */
+	(void)peer_call(remote->peer, "ping", NULL, PING_PATIENCE, on_pong, remote, &err);
+	return 0;
+}
+
 static void on_event(void *ctx, const char *name, json_t *data, json_t *whole)
 {
 	struct remote *remote = ctx;
@@ -66,8 +94,17 @@ static void on_event(void *ctx, const char *name, json_t *data, json_t *whole)
 		remote->ops->progress(remote->ctx, data);
 }
 
+/* Pinging begins once the other one is known: what is before that has its own deadline. */
+static void on_begun(void *ctx)
+{
+	struct remote *remote = ctx;
+
+	if (remote->member)
+		node_timer(remote->job.node, &remote->ping, PING_EVERY, on_ping, remote);
+}
+
 /* The open question was answered with that before. */
-static const struct peer_ops remote_peer_ops = { .event = on_event };
+static const struct peer_ops remote_peer_ops = { .event = on_event, .begun = on_begun };
 
 /* A connection that begins to come about. */
 static int reach(struct node *node, const struct remote_question *question, struct transport **ret,
@@ -102,6 +139,7 @@ int remote_ask(struct node *node, const struct remote_question *question,
 	remote = xcalloc(1, sizeof(*remote));
 	remote->ops = ops;
 	remote->ctx = ctx;
+	remote->member = !question->pin;
 	remote->whom = question->node
 			       ? xasprintf("node '%s' (%s)", question->node, question->address)
 			       : xasprintf("the agent at %s", question->address);

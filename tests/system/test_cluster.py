@@ -245,21 +245,27 @@ def test_pvc_S21_memory_of_guests_that_run_and_of_those_that_belong_here(pair):
 	assert nodes(alpha)['alpha']['memory_mib']['provisioned'] == 0
 
 
+def listed(host, name, state):
+	"""Waits until `drover ls` shows it so: by the records, without asking the node that has it."""
+	def there():
+		vm = host.vms()[name]
+		return vm if vm['state'] == state else None
+	return host.wait(there, f"VM '{name}' is listed as {state}")
+
+
 def test_a_vm_is_seen_from_every_node(pair):
 	alpha, beta = pair
 	beta.apply(drover.micro('v1', kvm_host='beta'))
 	pid = beta.wait_state('v1', 'running')['pid']
-	seen = alpha.wait_state('v1', 'running')
+	seen = listed(alpha, 'v1', 'running')
 	assert (seen['node'], seen['pid'], seen['wish']) == ('beta', pid, 'run')
-	assert alpha.vms()['v1']['node'] == 'beta'
 	beta.cli('stop', 'v1')
-	alpha.wait_state('v1', 'off')
-	# What only one has heard of does not become a state of the other's.
+	listed(alpha, 'v1', 'off')
 	beta.cli('start', 'v1')
-	alpha.wait_state('v1', 'running')
+	listed(alpha, 'v1', 'running')
 	alpha.kill_agent()
 	alpha.start_agent()
-	assert alpha.wait_state('v1', 'running')['node'] == 'beta'
+	assert listed(alpha, 'v1', 'running')['node'] == 'beta'
 
 
 def test_pvc_S29_a_node_that_hangs_holds_up_nobody(pair):
@@ -272,3 +278,78 @@ def test_pvc_S29_a_node_that_hangs_holds_up_nobody(pair):
 	finally:
 		beta.agent_process.signal(drover.signal.SIGCONT)
 	beta.wait(beta.answers, 'it goes on')
+
+
+def test_a_request_goes_to_the_node_that_has_the_vm(pair):
+	alpha, beta = pair
+	alpha.apply(drover.micro('v1', kvm_host='beta'))
+	seen = alpha.vm('v1')
+	assert (seen['state'], seen['node'], seen['pid']) == ('running', 'beta', beta.vm('v1')['pid'])
+	assert alpha.cli('qmp', 'v1', 'query-status').json()['status'] == 'running'
+	assert alpha.cli('hardware', 'v1').out == beta.cli('hardware', 'v1').out
+	assert any('should run' in line for line in alpha.cli('explain', 'v1').out.splitlines())
+	alpha.cli('pause', 'v1')
+	assert beta.vm('v1')['state'] == 'paused' and 'uid 0 at alpha' in beta.vm('v1')['order']['by']
+	alpha.cli('resume', 'v1')
+	pid = beta.vm('v1')['pid']
+	alpha.cli('restart', 'v1')
+	assert alpha.vm('v1')['pid'] not in (None, pid)
+	assert alpha.cli('logs', 'v1').out == beta.cli('logs', 'v1').out
+	assert 'started' in alpha.cli('events', 'v1').out
+	alpha.cli('monitor', 'v1', 'info status')
+	alpha.cli('stop', 'v1')
+	assert beta.vm('v1')['state'] == 'off'
+	assert alpha.drover('exec', 'v1', '--', 'true').rc == 125
+	alpha.cli('start', 'v1')
+	refused = alpha.drover('rm', 'v1')
+	assert refused.rc == 69 and 'drover stop v1' in refused.err
+	alpha.cli('kill', 'v1')
+	alpha.cli('rm', 'v1')
+	assert beta.vm('v1') is None
+
+
+def test_progress_of_a_routed_request_is_told_and_who_goes_away_stops_it(pair):
+	alpha, beta = pair
+	alpha.apply(drover.micro('v1', kvm_host='beta'))
+	follower = alpha.background('events', 'v1', '--follow', '--format', 'json')
+	try:
+		seen = json.loads(follower.stdout.readline())
+		assert seen['vm'] == 'v1' and seen['node'] == 'beta'
+		beta.cli('pause', 'v1')
+		while 'paused' not in json.loads(follower.stdout.readline()).get('reason', ''):
+			pass
+	finally:
+		follower.kill()
+		follower.wait(drover.DEADLINE)
+	beta.cli('resume', 'v1')
+
+
+def test_a_node_that_does_not_answer_is_named(pair):
+	alpha, beta = pair
+	alpha.apply(drover.micro('v1', kvm_host='beta'))
+	listed(alpha, 'v1', 'running')
+	beta.agent_process.signal(drover.signal.SIGSTOP)
+	try:
+		failed = alpha.drover('qmp', 'v1', 'query-status')
+		assert failed.rc == 75 and "node 'beta'" in failed.err and 'does not answer' in failed.err
+		seen = alpha.drover('status', 'v1', '--format', 'json')
+		assert seen.rc == 75
+		assert 'last known state is running' in seen.json()['reason']
+	finally:
+		beta.agent_process.signal(drover.signal.SIGCONT)
+	beta.wait(beta.answers, 'it goes on')
+	beta.kill_agent()
+	failed = alpha.drover('pause', 'v1')
+	assert failed.rc == 75 and "node 'beta'" in failed.err
+	beta.start_agent()
+	alpha.wait_state('v1', 'running')
+
+
+def test_a_member_asks_only_what_is_about_a_vm(pair):
+	alpha, beta = pair
+	member = ssl.create_default_context(cafile=beta.lib / 'tls/ca.pem')
+	member.check_hostname = False
+	member.load_cert_chain(beta.lib / 'tls/node.pem')
+	for command in 'config', 'apply', 'shutdown-all', 'cluster-token', 'ensure', 'logs', 'join':
+		[answer] = talk(alpha, member, {'execute': command, 'id': 1})
+		assert answer['error']['class'] == 'refused', command
