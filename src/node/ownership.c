@@ -197,7 +197,7 @@ static bool is_indexed(const char *const nodes[INDEXED], const char *node)
 static size_t index_ops(const struct node_vm *vm, const struct owner *after, json_t *index,
 			struct store_op *ops, char (*keys)[RECORD_KEY_SIZE])
 {
-	const char *before_nodes[INDEXED], *after_nodes[INDEXED], *done[2 * INDEXED];
+	const char *before_nodes[INDEXED], *after_nodes[INDEXED], *done[2 * INDEXED] = { 0 };
 	size_t count = 0;
 
 	indexed_nodes(&vm->owner, before_nodes);
