@@ -149,6 +149,9 @@ static enum action refine_paused(enum vm_wish wish, const struct facts *facts)
 		return RESUME;
 	if (wish_is_down(wish) && ours && !facts->waiting && !facts->kill)
 		return RESUME;
+	/* The order to pause it has ended; it goes on here before it goes elsewhere. */
+	if (wish == WISH_ELSEWHERE && facts->paused_by_us && !facts->waiting)
+		return RESUME;
 	/* No wish paused it, so none has to let it go on. */
 	if ((wish == WISH_HANDS_OFF || wish == WISH_ELSEWHERE) && facts->paused_by_lease &&
 	    !facts->waiting)

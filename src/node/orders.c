@@ -382,6 +382,9 @@ static int check_up(const struct order_item *item, const struct node_vm *vm,
 	if (command != COMMAND_START && command != COMMAND_RESTART && command != COMMAND_RESUME)
 		return 0;
 	facts->wish = vm_wish_under(vm, ORDER_NONE);
+	/* One that was paused on its way goes on here first. */
+	if (facts->wish == WISH_ELSEWHERE && command == COMMAND_RESUME && vm_is_here(vm))
+		return 0;
 	if (facts->wish == WISH_ELSEWHERE)
 		return error_refuse(err, "VM '%s' belongs to node '%s' (%s), this is '%s'",
 				    vm->name, facts->target,

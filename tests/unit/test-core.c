@@ -382,6 +382,14 @@ static void a_move_without_migration_shuts_the_guest_down_here(void **state)
 	assert_action(WISH_RUN, IN(RUNNING, .move_cold = true), NONE);
 }
 
+static void a_paused_guest_goes_on_before_it_goes_elsewhere(void **state)
+{
+	assert_action(WISH_ELSEWHERE, IN(PAUSED, .paused_by_us = true), RESUME);
+	assert_action(WISH_ELSEWHERE, IN(PAUSED, .paused_by_us = true, .waiting = true), NONE);
+	assert_action(WISH_ELSEWHERE, IN(PAUSED, .retry_due = true), NONE);
+	assert_action(WISH_PAUSE, IN(PAUSED, .paused_by_us = true), NONE);
+}
+
 static void a_restart_means_nothing_to_a_vm_that_is_not_to_run(void **state)
 {
 	for (int situation = 0; situation < SITUATIONS; situation++)
@@ -1212,6 +1220,7 @@ int main(void)
 		cmocka_unit_test(a_kill_asks_nobody),
 		cmocka_unit_test(a_restart_ends_the_copy_as_a_stop_would),
 		cmocka_unit_test(a_move_without_migration_shuts_the_guest_down_here),
+		cmocka_unit_test(a_paused_guest_goes_on_before_it_goes_elsewhere),
 		cmocka_unit_test(a_restart_means_nothing_to_a_vm_that_is_not_to_run),
 		cmocka_unit_test(a_guest_that_we_paused_is_let_run_to_be_shut_down),
 		cmocka_unit_test(a_pause_of_ours_is_taken_back_and_no_other),

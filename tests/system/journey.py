@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of migration stand on: hosts of one cluster on one machine, and a witness that
+hears a guest on all of them."""
+import os
+import re
+import socket
+import threading
+
+from drover import Failure, wait
+
+LINE = re.compile(rb'C ([0-9a-f]+) [0-9a-f]+ ([0-9a-f]+) [0-9a-f]+\Z')
+
+
+def free_port():
+	with socket.socket() as probe:
+		probe.bind(('127.0.0.1', 0))
+		return probe.getsockname()[1]
+
+
+def make_cluster(new_host, directory, names=('alpha', 'beta'), **config):
+	"""Hosts with agents that share one embedded store, each with a certificate."""
+	hosts = []
+	for name in names:
+		host = new_host(name, store=f'local:{directory}/store.db',
+			cluster={'address': '127.0.0.1', 'port': free_port()}, **config)
+		hosts.append(host.start_agent())
+	hosts[0].cli('cluster', 'init')
+	for host in hosts[1:]:
+		token = hosts[0].cli('cluster', 'token').out.strip()
+		host.cli('cluster', 'join', input=token)
+	return hosts
+
+
+def share_volumes(hosts):
+	"""As a file system that all of them mount; to be called before their first VM.  It is that of
+	the last host, which is removed last."""
+	there = hosts[-1].lib / 'volumes'
+	there.mkdir(parents=True, exist_ok=True)
+	for host in hosts[:-1]:
+		if (host.lib / 'volumes').is_dir():
+			(host.lib / 'volumes').rmdir()
+		(host.lib / 'volumes').symlink_to(there)
+
+
+def holder(hosts, name):
+	"""The host on which the VM runs, or None."""
+	for host in hosts:
+		qemu = host.qemu(name)
+		vm = host.vm(name) if qemu else None
+		if vm and vm['state'] == 'running' and vm['pid'] == qemu.pid and not vm.get('migration'):
+			return host
+	return None
+
+
+def dump(hosts):
+	return '\n'.join(f'===== {host.name} =====\n{host.dump()}' for host in hosts)
+
+
+def wait_runs_on(hosts, name, host, deadline=None):
+	"""Waits until the VM runs there, and nothing of it anywhere else."""
+	others = [other for other in hosts if other is not host]
+
+	def there():
+		return holder([host], name) and not any(other.qemus(name) for other in others)
+	wait(there, f"VM '{name}' runs on {host.name} and nowhere else", deadline,
+		lambda: dump(hosts))
+	return host.vm(name)
+
+
+def timelines(host, name):
+	"""What its keepers wrote of migrations, oldest first."""
+	import json
+	text = host.text(host.vm_log(name, 'migrations.jsonl'))
+	return [json.loads(line) for line in text.splitlines()]
+
+
+class Witness:
+	"""Hears what a micro guest says on all hosts.  Each tick is said once, on one of them, and none
+	is missing but those whose line was cut in two by a switch: what is left of it on either side is
+	nobody's line, and must not be taken for one with what comes behind it."""
+
+	def __init__(self, hosts, name):
+		self.hosts, self.name = hosts, name
+		self.offsets, self.rests, self.cut = {}, {}, {}
+		self.ticks, self.faults = {}, []
+		self.done, self.lock = threading.Event(), threading.Lock()
+		for host in hosts:
+			path = host.vm_log(name, 'serial.log')
+			self.offsets[host] = os.path.getsize(path) if path.exists() else 0
+			self.rests[host] = b''
+		self.thread = threading.Thread(target=self.follow, daemon=True)
+		self.thread.start()
+		self.more(3)
+
+	def follow(self):
+		while not self.done.wait(0.02):
+			self.read()
+		self.read()
+
+	def read(self):
+		with self.lock:
+			for host in self.hosts:
+				self.read_one(host)
+
+	def read_one(self, host):
+		try:
+			with open(host.vm_log(self.name, 'serial.log'), 'rb') as file:
+				file.seek(self.offsets[host])
+				data = file.read()
+		except FileNotFoundError:
+			return
+		if not data:
+			return
+		self.offsets[host] += len(data)
+		for other in self.hosts:
+			if other is not host:
+				self.rests[other] = b''
+				self.cut[other] = True
+		lines = (self.rests[host] + data).split(b'\n')
+		if self.cut.pop(host, False):
+			lines[0] = b'?' + lines[0]
+		self.rests[host] = lines.pop()
+		for line in lines:
+			self.take(host, line)
+
+	def take(self, host, line):
+		match = LINE.match(line)
+		if not match:
+			return
+		seq, bad = int(match[1], 16), int(match[2], 16)
+		if seq in self.ticks:
+			self.faults.append(f'tick {seq} on {self.ticks[seq].name} and on {host.name}')
+		if bad:
+			self.faults.append(f'{bad} damaged pages at tick {seq} on {host.name}')
+		self.ticks[seq] = host
+
+	def more(self, count=20):
+		"""Waits until it has counted on by so much."""
+		goal = max(self.ticks, default=0) + count
+		wait(lambda: max(self.ticks, default=0) >= goal, f"guest '{self.name}' counts on",
+			dump=lambda: dump(self.hosts))
+
+	def check(self, moves, count=20):
+		"""`moves`: how often it was switched, or begun to be."""
+		self.more(count)
+		self.close()
+		first, last = min(self.ticks), max(self.ticks)
+		missing = [seq for seq in range(first, last) if seq not in self.ticks]
+		if len(missing) > 2 * moves:
+			self.faults.append(f'ticks {missing[:9]} are missing, {len(missing)} in {moves} moves')
+		if self.faults:
+			raise Failure(f"guest '{self.name}': {'; '.join(self.faults[:5])}\n{dump(self.hosts)}")
+
+	def close(self):
+		self.done.set()
+		self.thread.join()
+
+	def __enter__(self):
+		return self
+
+	def __exit__(self, *_):
+		self.close()
