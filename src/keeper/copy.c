@@ -52,7 +52,7 @@ int copy_save(const struct keeper *keeper, const struct copy *copy, struct error
 	json_auto_t *value = json_build(
 		err,
 		"{s:i, s:s, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:b, "
-		"s:b, s:b, s:s, s:b, s:I}",
+		"s:b, s:b, s:b, s:s, s:b, s:I}",
 		"v", 1, "vm", keeper->name, "pid", (json_int_t)copy->id.pid, "start_time",
 		(json_int_t)copy->id.start_time, "boot_id", copy->id.boot_id, "token",
 		copy->id.token, "epoch", (json_int_t)copy->epoch, "generation",
@@ -61,8 +61,9 @@ int copy_save(const struct keeper *keeper, const struct copy *copy, struct error
 		(json_int_t)copy->memory_mib, "uid", (json_int_t)copy->uid, "ran", (int)copy->ran,
 		"paused", (int)copy->paused, "powered_off", (int)copy->powered_off, "panicked",
 		(int)copy->panicked, "end_ordered", (int)copy->end_ordered, "lease_paused",
-		(int)copy->lease_paused, "lease", lease_policy_name(copy->lease), "incoming",
-		(int)copy->incoming, "attempt", (json_int_t)copy->attempt);
+		(int)copy->lease_paused, "held", (int)copy->held, "lease",
+		lease_policy_name(copy->lease), "incoming", (int)copy->incoming, "attempt",
+		(json_int_t)copy->attempt);
 
 	if (!value)
 		return -EINVAL;
@@ -100,6 +101,7 @@ static struct copy *copy_parse(const json_t *value)
 	copy->ran = json_bool_or(value, "ran", false);
 	copy->paused = json_bool_or(value, "paused", false);
 	copy->lease_paused = json_bool_or(value, "lease_paused", false);
+	copy->held = json_bool_or(value, "held", false);
 	copy->lease = lease_policy_of(json_string_or(value, "lease", NULL));
 	copy->powered_off = json_bool_or(value, "powered_off", false);
 	copy->panicked = json_bool_or(value, "panicked", false);

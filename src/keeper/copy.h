@@ -20,6 +20,7 @@ struct copy {
 	bool ran;	      /* its vcpus were started */
 	bool paused;	      /* by `drover pause` */
 	bool lease_paused;    /* by the end of the lease */
+	bool held;	      /* a pause was seen, and no `cont` was said since */
 	bool powered_off;     /* the guest said so before the end */
 	bool panicked;
 	bool end_ordered;	 /* its end is wanted, not a failure */

@@ -10,6 +10,7 @@
 #include "core/wish.h"
 #include "keeper/copy.h"
 #include "keeper/keeper.h"
+#include "keeper/migration.h"
 #include "keeper/monitor.h"
 #include "keeper/ownership.h"
 #include "keeper/report.h"
@@ -28,7 +29,7 @@ struct lease_guard {
 	struct lease seen; /* while there was a page */
 	sd_event_source *end;
 	bool pausing;	   /* QMP `stop` is on its way */
-	uint64_t deadline; /* by which it must have been answered; 0: not begun */
+	uint64_t deadline; /* by which no vcpu may run any more; 0: the lease is not over */
 };
 
 static struct lease_guard *guard_of(struct keeper *keeper)
@@ -189,7 +190,7 @@ static void on_pause_seen(void *ctx, int r, json_t *value, const struct error *e
 		return;
 	}
 	keeper->guard->pausing = false;
-	keeper->guard->deadline = 0;
+	copy_note(keeper, &keeper->copy->held);
 	monitor_outdated(keeper->monitor);
 }
 
@@ -212,43 +213,29 @@ static void on_paused(void *ctx, int r, json_t *value, const struct error *err)
 	}
 }
 
-static void arm(struct keeper *keeper, uint64_t end);
-
-/* A keeper that has just come may have no monitor yet, and has no more time for that. */
-static void ask_to_pause(struct keeper *keeper)
-{
-	struct lease_guard *guard = keeper->guard;
-	struct qmp *qmp = monitor_qmp(keeper->monitor);
-	uint64_t now = clock_now();
-	struct error err = { 0 };
-
-	if (now < guard->deadline && !qmp) {
-		arm(keeper, guard->deadline);
-		return;
-	}
-	if (now >= guard->deadline ||
-	    qmp_call(qmp, "stop", NULL, guard->deadline - now, on_paused, keeper, &err) < 0)
-		kill_copy(keeper, "the lease of this node is over and QEMU's monitor is away");
-	else
-		guard->pausing = true;
-}
-
 /* Noted before it is done: a keeper that dies in between leaves a guest whose pause is ours.  An
  * end that was asked for politely is asked for again once the guest runs. */
 static void pause_copy(struct keeper *keeper)
 {
 	struct lease_guard *guard = keeper->guard;
+	struct qmp *qmp = monitor_qmp(keeper->monitor);
+	struct error err = { 0 };
+	uint64_t now;
 
-	if (guard->deadline == 0) {
-		guard->deadline = clock_now() + keeper->config->timers.lease_stop;
-		report_event(keeper, "lease-over", NULL,
-			     "pausing the guest until the store answers again");
-		if (stop_is_graceful(keeper->stop))
-			keeper->stop = stop_cancel(keeper->stop);
-		copy_note(keeper, &keeper->copy->lease_paused);
-		checkpoint("keeper.lease.pause");
+	if (stop_is_graceful(keeper->stop))
+		keeper->stop = stop_cancel(keeper->stop);
+	copy_note(keeper, &keeper->copy->lease_paused);
+	checkpoint("keeper.lease.pause");
+	now = clock_now();
+	if (!qmp || now >= guard->deadline ||
+	    qmp_call(qmp, "stop", NULL, guard->deadline - now, on_paused, keeper, &err) < 0) {
+		kill_copy(keeper, "the lease of this node is over and QEMU's monitor is away");
+		return;
 	}
-	ask_to_pause(keeper);
+	guard->pausing = true;
+	/* Only now: the log's disk may hang. */
+	report_event(keeper, "lease-over", NULL,
+		     "the guest is paused until the store answers again");
 }
 
 static int on_end(sd_event_source *source, uint64_t usec, void *ctx)
@@ -280,16 +267,24 @@ static void disarm(struct keeper *keeper)
 		(void)sd_event_source_set_enabled(keeper->guard->end, SD_EVENT_OFF);
 }
 
+/* Stopped for good as far as QEMU goes; it has the only full state of the guest, or half of it. */
+static bool is_given(const struct keeper *keeper)
+{
+	enum migration_copy kind = migration_copy(keeper);
+
+	return kind == COPY_COMPLETED || kind == COPY_FEEDING || kind == COPY_LOADED ||
+	       strcmp(keeper->ownership->record.feeder, keeper->config->node) == 0;
+}
+
 /* What QEMU last said, unless we have asked for something else since. */
 static enum lease_copy copy_kind(const struct keeper *keeper)
 {
 	const struct copy *copy = keeper->copy;
-	bool feeder = strcmp(keeper->ownership->record.feeder, keeper->config->node) == 0;
 
 	if (keeper->letting_run)
 		return LEASE_COPY_RUNS;
-	return lease_copy_of(monitor_run_state(keeper->monitor), copy->ran && !copy->lease_paused,
-			     feeder);
+	return lease_copy_of(monitor_run_state(keeper->monitor), copy->ran && !copy->held,
+			     is_given(keeper));
 }
 
 /* The lease came back before QEMU was told, or its pause was taken back by other hands. */
@@ -304,10 +299,28 @@ static void forget_pause(struct keeper *keeper)
 	(void)copy_save(keeper, keeper->copy, NULL);
 }
 
+/* A keeper that has just come has not heard from QEMU yet: it listens for as long as QEMU may take
+ * to stop. */
+static bool listens_still(struct keeper *keeper)
+{
+	bool heard = keeper->letting_run || monitor_run_state(keeper->monitor);
+
+	if (heard || clock_now() >= keeper->guard->deadline)
+		return false;
+	arm(keeper, keeper->guard->deadline);
+	return true;
+}
+
 /* Not twice, and not what is being killed already. */
 static void obey(struct keeper *keeper, enum lease_act act)
 {
-	if (act == LEASE_ACT_NONE || keeper->guard->pausing || stop_is_kill(keeper->stop))
+	struct lease_guard *guard = keeper->guard;
+
+	if (guard->pausing || stop_is_kill(keeper->stop))
+		return;
+	if (guard->deadline == 0)
+		guard->deadline = clock_now() + keeper->config->timers.lease_stop;
+	if (listens_still(keeper))
 		return;
 	if (act == LEASE_ACT_PAUSE && (!keeper->stop || stop_is_graceful(keeper->stop)))
 		pause_copy(keeper);
@@ -325,6 +338,8 @@ void lease_look(struct keeper *keeper)
 	act = keeper->copy ? lease_act(keeper->copy->lease, copy_kind(keeper)) : LEASE_ACT_NONE;
 	if (act == LEASE_ACT_NONE) {
 		disarm(keeper);
+		if (keeper->guard && !keeper->guard->pausing)
+			keeper->guard->deadline = 0;
 		return;
 	}
 	/* A page that was removed takes back nothing of what it said; and one that never said

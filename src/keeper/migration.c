@@ -474,6 +474,7 @@ static void let_run(struct keeper *keeper)
 	struct error err = { 0 };
 
 	copy->ran = true;
+	copy->held = false;
 	lease_begin(keeper);
 	if (copy_save(keeper, copy, &err) < 0) {
 		log_error("%s; retrying", err.text);

@@ -31,6 +31,7 @@ static void on_paused(void *ctx, int r, json_t *value, const struct error *err)
 	}
 	keeper->pausing = false;
 	keeper->failure[0] = '\0';
+	copy_note(keeper, &keeper->copy->held);
 	monitor_outdated(keeper->monitor);
 }
 
@@ -88,6 +89,13 @@ static bool still_wanted(const struct keeper *keeper)
 	       reconcile(keeper->want.wish, &facts).action == ACTION_RESUME;
 }
 
+/* From here on nobody may take it for paused by what is written. */
+static int let_go(struct keeper *keeper, struct error *err)
+{
+	keeper->copy->held = false;
+	return copy_save(keeper, keeper->copy, err);
+}
+
 static void on_renewed(struct keeper *keeper, int r, const struct error *err)
 {
 	struct error why = { 0 };
@@ -101,6 +109,8 @@ static void on_renewed(struct keeper *keeper, int r, const struct error *err)
 		keeper_look(keeper);
 		return;
 	}
+	if (r == 0)
+		r = let_go(keeper, &why);
 	if (r == 0)
 		r = monitor_call(keeper->monitor, "cont", NULL, on_resumed, keeper, &why);
 	keeper->letting_run = r == 0;

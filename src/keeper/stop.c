@@ -182,8 +182,8 @@ void stop_destroy(struct keeper *keeper, const char *why)
 
 void stop_kill(struct keeper *keeper, const char *why)
 {
-	report_event(keeper, "ending", NULL, "killing QEMU: %s", why);
 	begin(keeper, STAGE_KILL);
+	report_event(keeper, "ending", NULL, "killing QEMU: %s", why);
 }
 
 void stop_give_up(struct keeper *keeper)

@@ -270,8 +270,8 @@ def leased(new_host, request):
 	"""A keeper without a real agent, and the page that it looks at."""
 	agents = []
 
-	def make(lease):
-		agent = Agent(new_host(timers=PATIENT), micro('m1', lease=lease))
+	def make(lease, **timers):
+		agent = Agent(new_host(timers=PATIENT | timers), micro('m1', lease=lease))
 		agent.page = Page(agent.host)
 		agents.append(agent)
 		agent.start_keeper()
@@ -356,6 +356,50 @@ def test_a_guest_that_the_lease_paused_goes_on_only_after_a_write(leased):
 	agent.page.valid()
 	agent.wait_state('running')
 	assert len(agent.writes) == writes + 1
+
+
+@pytest.mark.parametrize('lease', ['stop', 'pause'])
+def test_a_new_keeper_leaves_a_guest_alone_that_is_paused(leased, lease):
+	"""It comes when the lease is over and has not heard from QEMU yet."""
+	agent = leased(lease)
+	agent.page.valid()
+	agent.wish('run')
+	agent.wait_state('running')
+	agent.wish('pause')
+	agent.wait_state('paused')
+	qemu = agent.host.qemu('m1')
+	agent.page.over()
+	for _ in range(3):
+		agent.next_keeper()
+		agent.wait_state('paused')
+	assert agent.host.qemu('m1') == qemu
+
+
+def test_a_guest_that_the_lease_paused_stays_so_under_the_next_keeper(leased):
+	agent = leased('pause')
+	agent.page.valid()
+	agent.wish('run')
+	agent.wait_state('running')
+	qemu = agent.host.qemu('m1')
+	agent.page.over()
+	for _ in range(3):
+		agent.next_keeper()
+		agent.wait_state('paused')
+		assert 'lease' in agent.state['reason']
+	assert agent.host.qemu('m1') == qemu
+
+
+def test_a_new_keeper_kills_what_it_cannot_hear(leased):
+	agent = leased('pause', lease_stop='500ms')
+	agent.page.valid()
+	agent.wish('run')
+	agent.wait_state('running')
+	qemu = agent.host.qemu('m1')
+	qemu.signal(signal.SIGSTOP)
+	agent.page.over()
+	agent.next_keeper()
+	agent.wait(lambda: not qemu.alive, 'QEMU is killed')
+	agent.wait(lambda: agent.state['state'] == 'off' and 'lease' in agent.state['reason'], 'it waits')
 
 
 def test_a_removed_page_ends_nothing_and_starts_nothing(leased):
