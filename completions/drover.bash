@@ -5,9 +5,13 @@ _drover_vms() {
 	drover "${root[@]}" --no-color ls 2>/dev/null | awk 'NR > 1 { print $1 }'
 }
 
+_drover_nodes() {
+	drover "${root[@]}" --no-color node ls 2>/dev/null | awk 'NR > 1 { print $1 }'
+}
+
 _drover() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands="apply ls status explain start stop restart kill pause resume ensure rm exec
+	local commands="apply ls status explain start stop restart kill pause resume ensure migrate unmigrate move migrations rm exec
 		console monitor qmp guest hardware volume events logs config node cluster shutdown-all version
 		help"
 	local everywhere="--root --format --no-color --help --version"
@@ -18,7 +22,7 @@ _drover() {
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
 		--root) root=(--root "${COMP_WORDS[++i]}") ;;
-		--format | --timeout | --lines | -n | --volume) ((i++)) ;;
+		--format | --timeout | --lines | -n | --volume | --to | --method | --max-downtime | --bandwidth) ((i++)) ;;
 		--) return ;;
 		-*) ;;
 		*) command=${COMP_WORDS[i]} && break ;;
@@ -27,11 +31,16 @@ _drover() {
 	case $prev in
 	--root) compopt -o dirnames && return ;;
 	--format) COMPREPLY=($(compgen -W "table json" -- "$cur")) && return ;;
-	--timeout | --lines | -n | --volume) return ;;
+	--to) COMPREPLY=($(compgen -W "$(_drover_nodes)" -- "$cur")) && return ;;
+	--method) COMPREPLY=($(compgen -W "auto live shutdown" -- "$cur")) && return ;;
+	--timeout | --lines | -n | --volume | --max-downtime | --bandwidth) return ;;
 	esac
 	case $command in
 	apply) options="$waiting --dry-run" ;;
 	start | stop | restart | kill | pause | resume | ensure) options=$waiting ;;
+	migrate) options="$waiting --to --method --max-downtime --bandwidth --cancel" ;;
+	move) options="$waiting --to --method --max-downtime --bandwidth" ;;
+	unmigrate) options=$waiting ;;
 	rm) options="--volume --timeout" ;;
 	exec) options="--stdin --timeout" ;;
 	console) options="--lines" ;;

@@ -35,6 +35,11 @@ enum option_id {
 	OPTION_KEEPER = 1 << 15,
 	OPTION_QEMU = 1 << 16,
 	OPTION_SERIAL = 1 << 17,
+	OPTION_TO = 1 << 18,
+	OPTION_METHOD = 1 << 19,
+	OPTION_MAX_DOWNTIME = 1 << 20,
+	OPTION_BANDWIDTH = 1 << 21,
+	OPTION_CANCEL = 1 << 22,
 	OPTION_WAITING = OPTION_WAIT | OPTION_NO_WAIT | OPTION_TIMEOUT,
 	OPTION_LOGS = OPTION_AGENT | OPTION_KEEPER | OPTION_QEMU | OPTION_SERIAL,
 };
@@ -55,6 +60,8 @@ struct options {
 	uint64_t timeout_usec; /* 0: not given */
 	int64_t lines;
 	const char *volume;
+	const char *to, *method;
+	uint64_t max_downtime_ms, bandwidth; /* 0: not given */
 	const char *log; /* "agent", "keeper", "qemu", "serial"; NULL: not given */
 };
 
@@ -112,6 +119,8 @@ int run_guest(struct cli *cli, struct error *err);
 int run_hardware(struct cli *cli, struct error *err);
 int run_help(struct cli *cli, struct error *err);
 int run_logs(struct cli *cli, struct error *err);
+int run_migrations(struct cli *cli, struct error *err);
+int run_move(struct cli *cli, struct error *err); /* migrate, move, unmigrate */
 int run_ls(struct cli *cli, struct error *err);
 int run_monitor(struct cli *cli, struct error *err);
 int run_node_ls(struct cli *cli, struct error *err);

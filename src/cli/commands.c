@@ -37,6 +37,22 @@ static const struct command commands[] = {
 	{ "ensure", "[VM]", 0, 1, false, OPTION_WAITING, run_order,
 	  "bring one VM, or all, to what is wished for, now",
 	  "Forgets the waiting time after failures." },
+	{ "migrate", "VM", 1, 1, false,
+	  OPTION_WAITING | OPTION_TO | OPTION_METHOD | OPTION_MAX_DOWNTIME | OPTION_BANDWIDTH |
+		  OPTION_CANCEL,
+	  run_move, "let a VM run on another node for a while; `unmigrate` brings it back",
+	  "Without --to the node with the most free memory is taken.  It goes live, with its memory,\n"
+	  "or is shut down here and started there, as --method or its definition says; --method live\n"
+	  "and auto never shut it down behind your back.  A VM that is off starts there next time.  A\n"
+	  "newer order takes the place of one that is not done.  With --cancel it stays where it is." },
+	{ "unmigrate", "VM", 1, 1, false, OPTION_WAITING, run_move,
+	  "bring a migrated VM back to its own node", NULL },
+	{ "move", "VM", 1, 1, false,
+	  OPTION_WAITING | OPTION_TO | OPTION_METHOD | OPTION_MAX_DOWNTIME | OPTION_BANDWIDTH, run_move,
+	  "let a VM run on another node for good",
+	  "For good means: until a new definition names another node as `kvm_host`.  To be on --to NODE." },
+	{ "migrations", "[VM]", 0, 1, false, 0, run_migrations,
+	  "show the migrations that went through this node, step by step", NULL },
 	{ "rm", "VM", 1, 1, false, OPTION_VOLUME | OPTION_TIMEOUT, run_rm,
 	  "forget a VM that is off; its volumes stay",
 	  "With --volume NAME the VM stays and that volume, with its data, is removed.  A VM that\n"

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "model/key.h"
+#include "model/records.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/error.h"
@@ -15,6 +16,9 @@
 #include "wire/document.h"
 
 #define LINES_MAX 1000000
+#define DOWNTIME_MAX (2000 * USEC_PER_SEC) /* QEMU takes no more */
+#define BANDWIDTH_MIN (UINT64_C(1) << 16)
+#define BANDWIDTH_MAX (UINT64_C(1) << 40)
 #define TIMEOUT_MAX (24 * 3600 * USEC_PER_SEC) /* the agent takes no more */
 
 /* clang-format off */
@@ -33,6 +37,11 @@ static const struct option options[] = {
 	{ "volume", "NAME", OPTION_VOLUME, 0, "remove this volume and its data" },
 	{ "yes", NULL, OPTION_YES, 'y', "do not ask" },
 	{ "stdin", NULL, OPTION_STDIN, 0, "hand standard input to the command" },
+	{ "to", "NODE", OPTION_TO, 0, "the node that it is to be on" },
+	{ "method", "auto|live|shutdown", OPTION_METHOD, 0, "how (default: as the definition says)" },
+	{ "max-downtime", "TIME", OPTION_MAX_DOWNTIME, 0, "how long the guest may stand still: 300, 300ms" },
+	{ "bandwidth", "SIZE", OPTION_BANDWIDTH, 0, "bytes a second at most: 100M" },
+	{ "cancel", NULL, OPTION_CANCEL, 0, "let it stay where it is now" },
 	{ "agent", NULL, OPTION_AGENT, 0, "the log of the agent, droverd" },
 	{ "keeper", NULL, OPTION_KEEPER, 0, "the log of the VM's keeper" },
 	{ "qemu", NULL, OPTION_QEMU, 0, "what the VM's QEMU printed" },
@@ -77,6 +86,51 @@ static int parse_lines(const char *value, int64_t *ret_lines, struct error *err)
 	return 0;
 }
 
+/* A plain number is milliseconds, as QEMU counts. */
+static int parse_downtime(const char *value, uint64_t *ret_ms, struct error *err)
+{
+	size_t digits = strspn(value, "0123456789");
+	uint64_t usec = 0;
+
+	if (digits > 0 && digits < 8 && value[digits] == '\0')
+		usec = strtoull(value, NULL, 10) * USEC_PER_MSEC;
+	else if (!key_parse_duration(value, &usec))
+		usec = 0;
+	if (usec < USEC_PER_MSEC || usec > DOWNTIME_MAX)
+		return error_usage(err,
+				   "--max-downtime '%s': write milliseconds, or a time such as "
+				   "300ms or 2s, at most 2000s",
+				   value);
+	*ret_ms = usec / USEC_PER_MSEC;
+	return 0;
+}
+
+static int parse_bandwidth(const char *value, uint64_t *ret_bytes, struct error *err)
+{
+	size_t digits = strspn(value, "0123456789");
+	uint64_t bytes = 0;
+
+	if (digits > 0 && digits < 14 && value[digits] == '\0')
+		bytes = strtoull(value, NULL, 10);
+	else if (!key_parse_size(value, &bytes))
+		bytes = 0;
+	if (bytes < BANDWIDTH_MIN || bytes > BANDWIDTH_MAX)
+		return error_usage(err,
+				   "--bandwidth '%s': write bytes a second, such as 100M, between "
+				   "64K and 1T",
+				   value);
+	*ret_bytes = bytes;
+	return 0;
+}
+
+static int parse_method(const char *value, const char **ret_method, struct error *err)
+{
+	*ret_method = value;
+	if (placement_method_of(value) >= 0)
+		return 0;
+	return error_usage(err, "--method '%s': write auto, live or shutdown", value);
+}
+
 static int take(struct options *ret, const struct option *option, const char *value,
 		struct error *err)
 {
@@ -101,6 +155,15 @@ static int take(struct options *ret, const struct option *option, const char *va
 	case OPTION_VOLUME:
 		ret->volume = value;
 		return *value ? 0 : error_usage(err, "--volume needs the name of a volume");
+	case OPTION_TO:
+		ret->to = value;
+		return *value ? 0 : error_usage(err, "--to needs the name of a node");
+	case OPTION_METHOD:
+		return parse_method(value, &ret->method, err);
+	case OPTION_MAX_DOWNTIME:
+		return parse_downtime(value, &ret->max_downtime_ms, err);
+	case OPTION_BANDWIDTH:
+		return parse_bandwidth(value, &ret->bandwidth, err);
 	case OPTION_AGENT:
 	case OPTION_KEEPER:
 	case OPTION_QEMU:

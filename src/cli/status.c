@@ -26,6 +26,19 @@ static void print_order(const json_t *order)
 	print_field("order", line);
 }
 
+/* Who moved it, and where its own node is. */
+static void print_placement(const json_t *placement)
+{
+	const char *home = json_string_or(placement, "return_to", NULL);
+	CLEANUP_FREE char *line = xasprintf(
+		"%s to %s at %s, by %s%s%s", json_string_or(placement, "kind", "?"),
+		json_string_or(placement, "node", "?"), json_string_or(placement, "since", "-"),
+		json_string_or(placement, "by", "-"), home ? "; its own node is " : "",
+		home ? home : "");
+
+	print_field("placement", line);
+}
+
 static void print_exit(const json_t *exit)
 {
 	const json_t *code = json_object_get(exit, "code");
@@ -89,6 +102,10 @@ static void print_block(const struct cli *cli, const json_t *vm)
 	if (json_is_object(json_object_get(vm, "exit")))
 		print_exit(json_object_get(vm, "exit"));
 	print_string(vm, "node", "node");
+	if (strcmp(json_string_or(vm, "target", ""), json_string_or(vm, "node", "")) != 0)
+		print_string(vm, "belongs on", "target");
+	if (json_is_object(json_object_get(vm, "placement")))
+		print_placement(json_object_get(vm, "placement"));
 	print_field("pid", print_number(json_object_get(vm, "pid"), buffer));
 	print_field("uptime", print_seconds(json_object_get(vm, "uptime_s"), buffer));
 	print_field("cores", print_number(json_object_get(vm, "cores"), buffer));

@@ -9,10 +9,13 @@
 #include "util/error.h"
 
 static const char *const command_names[] = {
-	[COMMAND_START] = "start",     [COMMAND_STOP] = "stop",	      [COMMAND_RESTART] = "restart",
-	[COMMAND_KILL] = "kill",       [COMMAND_PAUSE] = "pause",     [COMMAND_RESUME] = "resume",
-	[COMMAND_ENSURE] = "ensure",   [COMMAND_RM] = "rm",	      [COMMAND_EXEC] = "exec",
-	[COMMAND_MONITOR] = "monitor", [COMMAND_CONSOLE] = "console",
+	[COMMAND_START] = "start",     [COMMAND_STOP] = "stop",
+	[COMMAND_RESTART] = "restart", [COMMAND_KILL] = "kill",
+	[COMMAND_PAUSE] = "pause",     [COMMAND_RESUME] = "resume",
+	[COMMAND_ENSURE] = "ensure",   [COMMAND_RM] = "rm",
+	[COMMAND_EXEC] = "exec",       [COMMAND_MONITOR] = "monitor",
+	[COMMAND_CONSOLE] = "console", [COMMAND_MIGRATE] = "migrate",
+	[COMMAND_MOVE] = "move",       [COMMAND_UNMIGRATE] = "unmigrate",
 };
 
 const char *command_name(enum command command)
@@ -47,6 +50,11 @@ enum verdict {
 	  [VM_IO_ERROR] = io, [VM_INTERNAL_ERROR] = internal, [VM_UNRESPONSIVE] = unresponsive, \
 	  [VM_FAILED] = failed, [VM_UNKNOWN] = unknown }
 
+/* What is off moves with its placement; what stands still, once it goes on. */
+#define MOVING \
+	COLUMNS(FITS, FITS, FITS, FITS, FITS, FITS, NOT_RUNNING, NOT_RUNNING, NOT_RUNNING, NO_ANSWER, \
+		FITS, CANNOT_TELL)
+
 static const enum verdict table[COMMANDS][VM_STATES] = {
 			   /* off	starting	running		paused
 			      suspended	stopping	panicked	io-error
@@ -72,6 +80,9 @@ static const enum verdict table[COMMANDS][VM_STATES] = {
 	[COMMAND_ENSURE] = COLUMNS(FITS, FITS,		FITS,		FITS,
 			      FITS,	FITS,		FITS,		FITS,
 			      FITS,	FITS,		FITS,		CANNOT_TELL),
+	[COMMAND_MIGRATE] = MOVING,
+	[COMMAND_MOVE] = MOVING,
+	[COMMAND_UNMIGRATE] = MOVING,
 	[COMMAND_RM] = COLUMNS(FITS,	IS_RUNNING,	IS_RUNNING,	IS_RUNNING,
 			      IS_RUNNING, IS_STOPPING,	IS_RUNNING,	IS_RUNNING,
 			      IS_RUNNING, IS_RUNNING,	FITS,		CANNOT_TELL),
@@ -124,6 +135,14 @@ static int refuse_by_state(enum verdict verdict, enum command command,
 /* What the definition says stands above commands that want the VM up. */
 static int refuse_by_wish(enum command command, const struct command_facts *f, struct error *err)
 {
+	if (command == COMMAND_MIGRATE || command == COMMAND_MOVE || command == COMMAND_UNMIGRATE)
+		return f->wish != WISH_HANDS_OFF
+			       ? 0
+			       : error_refuse(
+					 err,
+					 "VM '%s' is not to be touched: 'kvm_host' is empty in "
+					 "its definition (%s), or that is gone",
+					 f->vm, f->source);
 	if (command != COMMAND_START && command != COMMAND_RESTART && command != COMMAND_RESUME)
 		return 0;
 	switch (f->wish) {

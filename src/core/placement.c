@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/placement.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -23,7 +24,10 @@ static bool order_counts(const struct placement_facts *facts)
 
 	if (placement->kind == PLACEMENT_NONE)
 		return false;
-	return facts->generation <= placement->generation || !*kvm_host(facts) ||
+	if (facts->generation <= placement->generation || !*kvm_host(facts))
+		return true;
+	/* The name may have gone away and come back meanwhile. */
+	return facts->host_generation <= placement->generation &&
 	       same(kvm_host(facts), placement->kvm_host);
 }
 
@@ -61,8 +65,11 @@ void placement_terms(const struct placement_facts *facts, struct placement_terms
 	bool counts = order_counts(facts) || (placement->kind == PLACEMENT_NONE &&
 					      placement->generation == facts->generation);
 
+	/* They come along with its memory only. */
+	bool disks_stay = facts->owner && *facts->owner->home;
+
 	*ret = (struct placement_terms){
-		.shutdown = definition->migration_method == MIGRATE_SHUTDOWN,
+		.shutdown = definition->migration_method == MIGRATE_SHUTDOWN && !disks_stay,
 		.max_downtime_ms = definition->migration_max_downtime / 1000,
 		.bandwidth = definition->migration_bandwidth,
 		.postcopy = definition->migration_postcopy,
@@ -72,7 +79,7 @@ void placement_terms(const struct placement_facts *facts, struct placement_terms
 	if (!counts)
 		return;
 	if (placement->method != PLACEMENT_AUTO)
-		ret->shutdown = placement->method == PLACEMENT_SHUTDOWN;
+		ret->shutdown = placement->method == PLACEMENT_SHUTDOWN && !disks_stay;
 	if (placement->max_downtime_ms)
 		ret->max_downtime_ms = placement->max_downtime_ms;
 	if (placement->bandwidth)
@@ -110,6 +117,27 @@ static const char *home_of(const struct placement_facts *facts)
 	return *kvm_host(facts) ? kvm_host(facts) : facts->placement->return_to;
 }
 
+/* Disks of one node move with a VM that runs, never alone. */
+static int check_disks(const struct placement_facts *facts, const char *to,
+		       enum placement_method method, struct error *err)
+{
+	const char *home = facts->owner ? facts->owner->home : "";
+
+	if (!*home || same(home, to))
+		return 0;
+	if (!*holder(facts))
+		return error_refuse(err,
+				    "the disks of VM '%s' are on node '%s', and move only while it "
+				    "runs: 'drover start %s' first",
+				    facts->vm, home, facts->vm);
+	if (method == PLACEMENT_SHUTDOWN)
+		return error_refuse(err,
+				    "the disks of VM '%s' are on node '%s', and move only while it "
+				    "runs: it cannot be moved by a shutdown",
+				    facts->vm, home);
+	return 0;
+}
+
 static int check_target(const struct placement_facts *facts, const struct placement_order *order,
 			struct error *err)
 {
@@ -124,7 +152,7 @@ static int check_target(const struct placement_facts *facts, const struct placem
 	if (same(now, order->to) && !*there)
 		return error_refuse(err, "VM '%s' belongs to node '%s' already", facts->vm,
 				    order->to);
-	return 0;
+	return check_disks(facts, order->to, order->method, err);
 }
 
 static int order_migrate(const struct placement_facts *facts, const struct placement_order *order,
@@ -166,7 +194,7 @@ static int order_unmigrate(const struct placement_facts *facts, const struct pla
 		return error_refuse(err, "VM '%s' is not migrated: there is no way back",
 				    facts->vm);
 	place_for_good(facts, home, ret);
-	return 0;
+	return check_disks(facts, home, order->method, err);
 }
 
 /* It stays where it is, and what it was on that node stays true. */
@@ -222,4 +250,25 @@ int placement_ordered(const struct placement_facts *facts, const struct placemen
 	if (r == 0)
 		*ret = next;
 	return r;
+}
+
+int placement_arrived(const struct placement_facts *facts, uint64_t number, enum vm_wish wish,
+		      enum vm_state state, const char *reason, struct error *err)
+{
+	const char *target;
+
+	(void)placement_node(facts, &target);
+	if (facts->placement->number != number)
+		return error_set_class(err, ERROR_REFUSED, -ECANCELED,
+				       "VM '%s' was ordered to node '%s' meanwhile", facts->vm,
+				       target);
+	/* It is off, or stands still: it will begin, or go on, where it belongs. */
+	if (wish != WISH_RUN && wish != WISH_ELSEWHERE)
+		return 1;
+	if (!facts->owner || facts->owner->phase != OWNER_HELD || !same(holder(facts), target))
+		return 0;
+	if (state == VM_FAILED)
+		return error_set(err, -ECANCELED, "VM '%s' did not start on node '%s': %s",
+				 facts->vm, target, reason ? reason : "reason unknown");
+	return state != VM_OFF && state != VM_STARTING && state != VM_UNKNOWN;
 }

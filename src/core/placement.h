@@ -11,13 +11,15 @@
 
 #include "model/definition.h"
 #include "model/records.h"
+#include "model/state.h"
 
 struct error;
 
 struct placement_facts {
 	const char *vm;
 	const struct definition *definition;
-	uint64_t generation; /* of it */
+	uint64_t generation;	  /* of it */
+	uint64_t host_generation; /* the one that last changed its `kvm_host` */
 	const struct placement *placement;
 	const struct owner *owner; /* NULL: there is no record */
 	const char *source;	   /* node that the definition came from; "": not known */
@@ -44,6 +46,12 @@ struct placement_terms {
 	uint64_t number, cancel; /* of the newest orders; 0: there was none */
 };
 void placement_terms(const struct placement_facts *facts, struct placement_terms *ret);
+
+/* Is the VM where the order with that number wants it?  `wish` is that of the node that asks,
+ * `state` that of the copy on the target, as last told.  1 it is, or need not be before something
+ * else changes; 0 not yet; -ECANCELED when it cannot come to that any more. */
+int placement_arrived(const struct placement_facts *facts, uint64_t number, enum vm_wish wish,
+		      enum vm_state state, const char *reason, struct error *err);
 
 enum placement_verb { PLACE_MIGRATE, PLACE_MOVE, PLACE_UNMIGRATE, PLACE_CANCEL };
 struct placement_order {

@@ -236,6 +236,9 @@ static int definition_record_take(json_t *left, struct definition_record *record
 	r = record_take_number(left, what, "generation", &record->generation, err);
 	if (r < 0)
 		return r;
+	r = record_take_number(left, what, "host_generation", &record->host_generation, err);
+	if (r < 0)
+		return r;
 	r = record_take_text(left, what, "source", record->source, sizeof(record->source), err);
 	if (r < 0)
 		return r;
@@ -281,6 +284,9 @@ json_t *definition_record_json(const struct definition_record *record)
 			  record_text(record->node), "path", record_text(record->path), "gone",
 			  record->gone, "definition", record->definition);
 
+	if (record->host_generation)
+		(void)json_object_set_new(value, "host_generation",
+					  json_integer((json_int_t)record->host_generation));
 	return record_finish(value, record->rest);
 }
 

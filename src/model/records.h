@@ -94,6 +94,7 @@ void life_done(struct life *life);
 /* /drover/vms/NAME/definition */
 struct definition_record {
 	uint64_t generation;
+	uint64_t host_generation;    /* the one that last changed `kvm_host`; 0: none did */
 	char source[16];	     /* "file", "apply" */
 	char node[RECORD_NAME_SIZE]; /* where it came in */
 	char path[512];		     /* of a file */

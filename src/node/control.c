@@ -17,6 +17,7 @@
 #include "node/job.h"
 #include "node/logs.h"
 #include "node/mode.h"
+#include "node/moves.h"
 #include "node/node.h"
 #include "node/nodes.h"
 #include "node/orders.h"
@@ -25,6 +26,7 @@
 #include "node/removal.h"
 #include "node/route.h"
 #include "node/status.h"
+#include "node/timelines.h"
 #include "node/vm.h"
 #include "node/volumes.h"
 #include "util/cleanup.h"
@@ -94,6 +96,7 @@ PLAIN(on_status, status_one)
 PLAIN(on_explain, status_explain)
 PLAIN(on_events, events_request)
 PLAIN(on_logs, logs_request)
+PLAIN(on_migrations, timelines_request)
 PLAIN(on_relay, relay_request)
 PLAIN(on_hardware, relay_hardware)
 PLAIN(on_volumes, volumes_request)
@@ -122,6 +125,10 @@ static const struct {
 	{ "pause", orders_request, true },
 	{ "resume", orders_request, true },
 	{ "ensure", orders_request, true },
+	{ "migrate", moves_request, true },
+	{ "move", moves_request, true },
+	{ "unmigrate", moves_request, true },
+	{ "migrations", on_migrations },
 	{ "rm", removal_request, true },
 	{ "volume-ls", on_volumes },
 	{ "qmp", on_relay, true },

@@ -117,10 +117,11 @@ static int check_source(const struct node_vm *vm, const struct source *source, s
 }
 
 static json_t *record_of(const struct node *node, const struct source *source, uint64_t generation,
-			 json_t *tree, json_t *rest)
+			 uint64_t host_generation, json_t *tree, json_t *rest)
 {
 	struct definition_record record = {
 		.generation = generation,
+		.host_generation = host_generation,
 		.definition = tree,
 		.rest = rest,
 	};
@@ -145,11 +146,18 @@ static int check_size(const struct definition *definition, struct error *err)
 			      definition->name, size, STORE_VALUE_MAX - RECORD_ROOM);
 }
 
+static const char *host_of(const json_t *tree)
+{
+	return json_string_or(json_object_get(tree, "parameters"), "kvm_host", "");
+}
+
 static void plan_change(struct plan_item *item, const struct node_vm *vm,
 			const struct source *source, json_t *tree)
 {
 	const struct definition_record *record = &vm->record;
 	bool equal = json_equal(vm_tree(vm), tree);
+	uint64_t generation = record->generation + (equal ? 0 : 1);
+	const char *host = host_of(tree);
 	struct text diff = { 0 };
 
 	item->version = vm->version[VM_DEFINITION];
@@ -160,8 +168,11 @@ static void plan_change(struct plan_item *item, const struct node_vm *vm,
 	if (record->gone)
 		json_array_append_new(item->notes,
 				      json_pack("s", "its file was gone; hands are on again"));
-	item->record = record_of(vm->node, source, record->generation + (equal ? 0 : 1), tree,
-				 record->rest);
+	item->record = record_of(vm->node, source, generation,
+				 *host && strcmp(host, host_of(vm_tree(vm))) != 0
+					 ? generation
+					 : record->host_generation,
+				 tree, record->rest);
 	definition_diff(vm_tree(vm), tree, &diff);
 	item->diff = diff.text;
 }
@@ -194,7 +205,7 @@ int plan_add(struct plan *plan, const struct node *node, const struct source *so
 	}
 	item->change = CHANGE_CREATED;
 	item->version = STORE_ABSENT;
-	item->record = record_of(node, source, 1, definition->tree, NULL);
+	item->record = record_of(node, source, 1, 0, definition->tree, NULL);
 	return 0;
 }
 

@@ -24,6 +24,7 @@
 #include "node/lease.h"
 #include "node/membership.h"
 #include "node/mode.h"
+#include "node/moves.h"
 #include "node/orders.h"
 #include "node/records.h"
 #include "node/renewal.h"
@@ -59,6 +60,7 @@ struct node *node_free(struct node *node)
 		return NULL;
 	if (node->control)
 		orders_close(node);
+	moves_close(node);
 	if (node->events)
 		node->events = events_close(node->events);
 	node->control = control_close(node->control);

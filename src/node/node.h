@@ -15,6 +15,7 @@
  *	directory    etc/drover/vms, watched
  *	mode         may VMs run on this node at all?
  *	orders       commands of users that are waited for
+ *	moves        those of them that say where a VM should be
  *	control      control.sock and its table of requests
  *	membership   certificate and list of members (renewal, enrol, tokens, cluster)
  *	channel      where the agents of other nodes ask; remote: where we ask them
@@ -40,6 +41,7 @@ struct info;
 struct job;
 struct lease_renewal;
 struct membership;
+struct move;
 struct node_vm;
 struct order_wait;
 struct records;
@@ -71,6 +73,7 @@ struct node {
 	struct facts *facts;
 	struct info *info;
 	struct order_wait *orders;
+	struct move *moves;
 	struct job *jobs;
 
 	struct node_vm **vms; /* sorted by name */

@@ -14,8 +14,6 @@
 #include "wire/json.h"
 #include "wire/peer.h"
 
-#define NODES_PREFIX "/drover/nodes/"
-
 struct look {
 	struct job job;
 	struct request *request;
@@ -54,8 +52,7 @@ static void take(json_t *all, const char *name, const char *leaf, json_t *value)
 		json_set_string(object, "life", json_string_or(value, "state", NULL));
 }
 
-/* {NAME: {...}} out of "/drover/nodes/NAME/LEAF". */
-static json_t *gather(const struct store_entry *entries, size_t count)
+json_t *nodes_gather(const struct store_entry *entries, size_t count)
 {
 	json_t *all = json_object();
 
@@ -68,6 +65,53 @@ static json_t *gather(const struct store_entry *entries, size_t count)
 			take(all, own, leaf + 1, entries[i].value);
 	}
 	return all;
+}
+
+/* Why it may have no VM; NULL: it may. */
+static const char *unfit(const json_t *object)
+{
+	if (!json_bool_or(object, "alive", false))
+		return "is not connected to the cluster";
+	if (strcmp(json_string_or(object, "life", "alive"), "alive") != 0)
+		return "is fenced";
+	if (strcmp(json_string_or(object, "mode", "ready"), "ready") != 0)
+		return "takes no VMs ('drover node ready' there ends that)";
+	return NULL;
+}
+
+int nodes_check_target(const json_t *nodes, const char *name, struct error *err)
+{
+	const json_t *object = json_object_get(nodes, name);
+
+	if (!object)
+		return error_refuse(
+			err, "there is no node '%s'; 'drover node ls' shows what there is", name);
+	if (unfit(object))
+		return error_refuse(err, "node '%s' %s", name, unfit(object));
+	return 0;
+}
+
+int nodes_choose_target(const json_t *nodes, const char *not_this, const char **ret_name,
+			struct error *err)
+{
+	const char *name, *best = NULL;
+	int64_t most = -1;
+	json_t *object;
+
+	json_object_foreach((json_t *)nodes, name, object)
+	{
+		int64_t room = json_int_or(json_object_get(object, "memory_mib"), "free", 0);
+
+		if (strcmp(name, not_this) == 0 || unfit(object) || room <= most)
+			continue;
+		most = room;
+		best = name;
+	}
+	if (!best)
+		return error_refuse(err, "there is no node but '%s' that may have VMs now",
+				    not_this);
+	*ret_name = best;
+	return 0;
 }
 
 /* Our own is told as it is now. */
@@ -100,7 +144,7 @@ static void on_listed(void *ctx, int r, const struct store_entry *entries, size_
 		look_fail(look, err);
 		return;
 	}
-	all = gather(entries, count);
+	all = nodes_gather(entries, count);
 	freshen(look->job.node, all);
 	answer = look->one[0] ? json_incref(json_object_get(all, look->one)) : values_of(all);
 	if (!answer) {

@@ -6,10 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/command.h"
 #include "model/config.h"
 #include "node/elsewhere.h"
 #include "node/job.h"
 #include "node/membership.h"
+#include "node/moves.h"
 #include "node/node.h"
 #include "node/remote.h"
 #include "node/status.h"
@@ -107,9 +109,12 @@ static void on_progress(void *ctx, json_t *data)
 static uint64_t timeout_of(const struct node *node, struct request *request)
 {
 	int64_t given = json_int_or(request_args(request), "timeout_ms", 0);
+	int command = command_of(request_command(request));
 
 	if (json_bool_or(request_args(request), "follow", false))
 		return UINT64_MAX;
+	if (command == COMMAND_MIGRATE || command == COMMAND_MOVE || command == COMMAND_UNMIGRATE)
+		return moves_patience(node, request_args(request)) + MARGIN;
 	if (given > 0 && given <= TIMEOUT_MAX_MS)
 		return (uint64_t)given * USEC_PER_MSEC + MARGIN;
 	return node->config->timers.command + MARGIN;

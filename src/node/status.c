@@ -176,6 +176,18 @@ static void set_pending(json_t *object, const struct node_vm *vm)
 	json_set_string(object, "pending", both ? both : pending ? pending : vm->file_error);
 }
 
+/* Where it should be, and the order that says so. */
+static void set_placement(json_t *object, const struct node_vm *vm)
+{
+	json_t *migration = vm->told_now ? json_object_get(vm->told, "migration") : NULL;
+
+	json_set_string(object, "target", vm_target(vm));
+	json_object_set_new(object, "placement",
+			    vm->placement.kind == PLACEMENT_NONE ? json_null()
+								 : placement_json(&vm->placement));
+	json_object_set_new(object, "migration", migration ? json_incref(migration) : json_null());
+}
+
 static json_t *vm_json(const struct node_vm *vm, const struct volumes *volumes)
 {
 	static const char *const nulls[] = { "pid",	     "since",	    "started",
@@ -216,6 +228,7 @@ static json_t *vm_json(const struct node_vm *vm, const struct volumes *volumes)
 	json_object_set_new(object, "order", order_object(vm));
 	if (vm->version[VM_OWNER])
 		json_object_set_new(object, "epoch", json_integer((json_int_t)vm->owner.epoch));
+	set_placement(object, vm);
 	set_pending(object, vm);
 	return object;
 }
@@ -288,6 +301,26 @@ static void say(json_t *list, const char *fmt, ...)
 		json_array_append_new(list, json_text(text, strlen(text)));
 }
 
+/* Why here, for how long, and whether it is here yet. */
+static void say_placement(json_t *list, const struct node_vm *vm)
+{
+	const struct placement *placement = &vm->placement;
+	const char *name = vm->name;
+	char words[VM_SOURCE_SIZE];
+
+	if (placement->kind != PLACEMENT_NONE)
+		say(list, "It belongs on this node: %s.",
+		    placement_words(vm, words, sizeof(words)));
+	if (placement->kind == PLACEMENT_MIGRATE)
+		say(list, "Its own node is '%s'; 'drover unmigrate %s' brings it back there.",
+		    placement->return_to, name);
+	if (elsewhere_holder(vm))
+		say(list,
+		    "It is to come here from node '%s', which holds it; 'drover migrate %s "
+		    "--cancel' lets it stay there.",
+		    elsewhere_holder(vm), name);
+}
+
 static void say_wish(json_t *list, const struct node_vm *vm)
 {
 	const char *name = vm->name, *node = vm->node->config->node;
@@ -314,6 +347,7 @@ static void say_wish(json_t *list, const struct node_vm *vm)
 		    "It should run: its definition (%s) says so and no order stands against "
 		    "it.",
 		    source);
+		say_placement(list, vm);
 		break;
 	case WISH_PAUSE:
 		say(list, "It should be paused: %s ordered that at %s; 'drover resume %s' ends it.",

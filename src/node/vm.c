@@ -16,6 +16,7 @@
 #include "node/events.h"
 #include "node/info.h"
 #include "node/mode.h"
+#include "node/moves.h"
 #include "node/node.h"
 #include "node/orders.h"
 #include "node/records.h"
@@ -114,6 +115,7 @@ struct placement_facts vm_placement_facts(const struct node_vm *vm)
 		.vm = vm->name,
 		.definition = vm->definition,
 		.generation = vm->record.generation,
+		.host_generation = vm->record.host_generation,
 		.placement = &vm->placement,
 		.owner = vm->version[VM_OWNER] ? &vm->owner : NULL,
 		.source = vm->record.node,
@@ -192,6 +194,7 @@ static void vm_settle(struct node_vm *vm)
 	work_out_wish(vm);
 	link_look(vm);
 	orders_look(vm);
+	moves_look(vm);
 	states_look(vm);
 	/* Nothing is known of it and nothing is here: the name is only a name. */
 	if (!vm_defined(vm) && !vm->version[VM_OWNER] && vm->link.state == LINK_NONE &&

@@ -134,7 +134,12 @@ class Codes(unittest.TestCase):
                 ("events", "-n", "-3"): "number", ("logs", "a", "--qemu", "--serial"): "one log",
                 ("logs", "--serial"): "drover logs VM --serial", ("start", ""): "no name of a VM",
                 ("start", "/a/.yaml/"): "no name of a VM", ("ls", "--follow=1"): "no value",
-                ("shutdown-all",): "--yes", ("help", "nothing"): "no command", ("-x",): "-x",
+                ("move", "a"): "--to NODE", ("migrate", "a", "--method", "warm"): "live or shutdown",
+                ("migrate", "a", "--max-downtime", "soon"): "300ms",
+                ("migrate", "a", "--max-downtime", "0"): "300ms",
+                ("migrate", "a", "--bandwidth", "9"): "100M", ("migrate", "a", "--to="): "a node",
+                ("migrate", "a", "--cancel", "--to", "b"): "nothing beside it",
+                ("unmigrate", "a", "--to", "b"): "takes no --to", ("shutdown-all",): "--yes", ("help", "nothing"): "no command", ("-x",): "-x",
         }.items():
             with self.subTest(words=words), Agent({}) as agent:
                 done = run(agent, *words)
@@ -419,6 +424,51 @@ class Waiting(unittest.TestCase):
         self.go.wait(DEADLINE)
         return VM
 
+    def test_an_order_to_move_says_all_that_was_given(self):
+        with Agent({"migrate": VM, "move": VM, "unmigrate": VM}) as agent:
+            run(agent, "migrate", "web01", "--to", "beta", "--method", "live", "--max-downtime",
+                "2s", "--bandwidth", "10M", "--no-wait")
+            run(agent, "migrate", "web01", "--cancel")
+            run(agent, "move", "web01", "--to", "beta", "--max-downtime", "300")
+            run(agent, "unmigrate", "web01")
+            self.assertEqual(agent.asked, [
+                ("migrate", {"vm": "web01", "wait": False, "to": "beta", "method": "live",
+                             "max_downtime_ms": 2000, "bandwidth": 10 << 20}),
+                ("migrate", {"vm": "web01", "wait": True, "cancel": True}),
+                ("move", {"vm": "web01", "wait": True, "to": "beta", "max_downtime_ms": 300}),
+                ("unmigrate", {"vm": "web01", "wait": True})])
+
+    def test_a_migration_shows_a_bar_on_a_terminal(self):
+        moving = threading.Event()
+
+        def migrate(arguments, tell):
+            tell({"vm": "web01", "state": "running", "reason": "asking"})
+            tell({"vm": "web01", "state": "running", "migration": {
+                "phase": "copying", "to": "beta", "percent": 45, "bytes": 450 << 20,
+                "total": 1000 << 20, "rate": 1 << 20}})
+            moving.wait(DEADLINE)
+            return VM
+        with Agent({"migrate": migrate}) as agent:
+            terminal = Terminal(agent, "migrate", "web01", "--to", "beta")
+            terminal.expect(b"web01: copying to beta [#########...........] 45 %, 450 MiB of")
+            moving.set()
+            self.assertEqual(terminal.end(), 0)
+            self.assertTrue(terminal.seen.split(b"\r\x1b[K")[-1].startswith(b"web01: "))
+            self.assertEqual(run(agent, "migrate", "web01").stderr, b"")
+
+    def test_migrations_are_told_step_by_step(self):
+        record = {"vm": "web01", "id": 7, "role": "source", "node": "alpha", "from": "alpha",
+                  "to": "beta", "started": "2026-11-20T09:30:00Z", "result": "moved",
+                  "phases": [{"phase": "copying", "after_usec": 1500}], "pause_usec": 3456,
+                  "rounds": 2, "bytes": 1 << 20}
+        with Agent({"migrations": [record, {**record, "result": "failed", "why": "\x1b[2J"}]}) as agent:
+            text = run(agent, "migrations", "web01").stdout
+            self.assertIn(b"web01: alpha -> beta, moved; began 2026-11-20T09:30:00Z, epoch 7", text)
+            self.assertIn(b"0.001500 s  copying", text)
+            self.assertIn(b"3456 us between STOP and RESUME, 1 MiB sent, 2 rounds", text)
+            self.assertNotIn(b"\x1b", text)
+            self.assertEqual(json.loads(run(agent, "migrations", "--format", "json").stdout)[0], record)
+
     def test_progress_is_one_line_on_a_terminal_and_nothing_on_a_pipe(self):
         with Agent({"start": self.slow}) as agent:
             terminal = Terminal(agent, "start", "web01")
@@ -549,8 +599,9 @@ class Documents(unittest.TestCase):
             with open(os.path.join(SOURCE, name), encoding="utf-8") as file:
                 cls.texts[name] = file.read()
 
-    def test_there_are_all_commands_of_the_first_release(self):
+    def test_there_are_all_commands_that_were_promised(self):
         wanted = ("apply ls status explain start stop restart kill pause resume ensure rm exec "
+                  "migrate unmigrate move migrations "
                   "console monitor qmp guest hardware events logs config shutdown-all version help")
         self.assertEqual(sorted(self.commands),
                          sorted([*wanted.split(), "volume ls", "node status", "node ls",

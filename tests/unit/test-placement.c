@@ -18,7 +18,7 @@
 /* A situation in a line; NULL is "not there". */
 struct world {
 	const char *kvm_host;
-	uint64_t generation;
+	uint64_t generation, host_generation;
 	enum placement_kind kind;
 	const char *placed, *return_to, *recorded_host;
 	uint64_t recorded_generation;
@@ -54,6 +54,7 @@ static const struct placement_facts *facts_of(struct bench *bench, const struct 
 		.vm = "web01",
 		.definition = &bench->definition,
 		.generation = world->generation,
+		.host_generation = world->host_generation,
 		.placement = &bench->placement,
 		.owner = world->holder || world->home ? &bench->owner : NULL,
 		.source = world->source ? world->source : "",
@@ -92,6 +93,11 @@ static void the_newest_word_says_where_a_vm_should_be(void **state)
 		  "beta",
 		  PLACED_BY_ORDER },
 		{ { MOVED, .recorded_host = "alpha", .generation = 9 }, "beta", PLACED_BY_ORDER },
+		/* It was changed, and changed back. */
+		{ { MOVED, .kvm_host = "alpha", .recorded_host = "alpha", .generation = 9,
+		    .host_generation = 9 },
+		  "alpha",
+		  PLACED_BY_DEFINITION },
 		/* One that names another does. */
 		{ { MOVED, .kvm_host = "gamma", .recorded_host = "alpha", .generation = 9 },
 		  "gamma",
@@ -238,6 +244,22 @@ static void an_order_leaves_its_record_or_is_refused(void **state)
 		  "alpha",
 		  PLACEMENT_NONE,
 		  "" },
+		/* disks of one node move with a running VM only */
+		{ { .holder = "alpha", .home = "alpha" },
+		  PLACE_MIGRATE,
+		  "beta",
+		  PLACEMENT_MIGRATE,
+		  "beta",
+		  "alpha" },
+		{ { .home = "alpha" },
+		  PLACE_MOVE,
+		  "beta",
+		  .refusal = "the disks of VM 'web01' are on node 'alpha', and move only while it "
+			     "runs: 'drover start web01' first" },
+		{ { MIGRATED, .home = "beta" },
+		  PLACE_UNMIGRATE,
+		  .refusal = "the disks of VM 'web01' are on node 'beta', and move only while it "
+			     "runs: 'drover start web01' first" },
 		/* home */
 		{ { MIGRATED, .holder = "beta" }, PLACE_UNMIGRATE, NULL, PLACEMENT_MOVE, "alpha" },
 		{ { MIGRATED, .holder = "alpha" }, PLACE_UNMIGRATE, NULL, PLACEMENT_MOVE, "alpha" },
@@ -337,12 +359,54 @@ static void a_vm_that_is_only_to_be_moved_live_is_not_shut_down(void **state)
 	assert_int_equal(placement_ordered(&bench.facts, &order, &next, &err), 0);
 }
 
+static void an_order_is_done_when_the_vm_runs_where_it_belongs(void **state)
+{
+	static const struct {
+		struct world world;
+		bool moving;
+		uint64_t number;
+		enum vm_wish wish;
+		enum vm_state state;
+		int wanted;
+	} cases[] = {
+		{ { MIGRATED, .holder = "alpha" }, false, 4, WISH_ELSEWHERE, VM_RUNNING, 0 },
+		{ { MIGRATED, .holder = "alpha" }, true, 4, WISH_ELSEWHERE, VM_RUNNING, 0 },
+		{ { MIGRATED, .holder = "beta" }, false, 4, WISH_ELSEWHERE, VM_RUNNING, 1 },
+		{ { MIGRATED, .holder = "beta" }, true, 4, WISH_RUN, VM_RUNNING, 0 },
+		{ { MIGRATED, .holder = "beta" }, false, 4, WISH_RUN, VM_STARTING, 0 },
+		{ { MIGRATED, .holder = "beta" }, false, 4, WISH_RUN, VM_UNKNOWN, 0 },
+		{ { MIGRATED, .holder = "beta" }, false, 4, WISH_RUN, VM_PANICKED, 1 },
+		{ { MIGRATED, .holder = "beta" }, false, 4, WISH_RUN, VM_FAILED, -ECANCELED },
+		{ { MIGRATED, .holder = "beta" }, false, 3, WISH_RUN, VM_RUNNING, -ECANCELED },
+		{ { MIGRATED }, false, 4, WISH_RUN, VM_OFF, 0 },
+		/* Off or at rest: the placement alone is what was ordered. */
+		{ { MIGRATED }, false, 4, WISH_STOP, VM_OFF, 1 },
+		{ { MIGRATED, .holder = "alpha" }, false, 4, WISH_PAUSE, VM_PAUSED, 1 },
+		{ { MIGRATED }, false, 4, WISH_HANDS_OFF, VM_OFF, 1 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct error err = { 0 };
+		struct bench bench;
+		int r;
+
+		(void)facts_of(&bench, &cases[i].world);
+		if (cases[i].moving)
+			bench.owner.phase = OWNER_MOVING;
+		r = placement_arrived(&bench.facts, cases[i].number, cases[i].wish, cases[i].state,
+				      "because", &err);
+		if (r != cases[i].wanted)
+			fail_msg("case %zu: %d, not %d: %s", i, r, cases[i].wanted, err.text);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_newest_word_says_where_a_vm_should_be),
 		cmocka_unit_test(an_order_leaves_its_record_or_is_refused),
 		cmocka_unit_test(an_order_says_more_than_the_definition_about_the_way),
+		cmocka_unit_test(an_order_is_done_when_the_vm_runs_where_it_belongs),
 		cmocka_unit_test(a_vm_that_is_only_to_be_moved_live_is_not_shut_down),
 	};
 

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "node/timelines.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/config.h"
+#include "model/definition.h"
+#include "node/node.h"
+#include "node/tail.h"
+#include "util/cleanup.h"
+#include "util/error.h"
+#include "util/mem.h"
+#include "wire/json.h"
+#include "wire/peer.h"
+
+#define FILE_NAME "migrations.jsonl"
+#define LINES_MAX 100 /* of one VM */
+#define BYTES_MAX (1u << 20)
+#define ALL_MAX 1000
+
+static void add_lines(json_t *list, char *text)
+{
+	for (char *line = text, *end; *line && json_array_size(list) < ALL_MAX; line = end) {
+		json_t *value = NULL;
+
+		end = line + strcspn(line, "\n");
+		/* One that a crash cut short, or that is older than the tail, is no object. */
+		if (json_parse(line, (size_t)(end - line), &value, NULL) == 0 &&
+		    json_is_object(value))
+			(void)json_array_append(list, value);
+		json_decref(value);
+		end += *end == '\n';
+	}
+}
+
+static int add_file(json_t *list, const char *path, struct error *err)
+{
+	CLEANUP_FREE char *text = NULL;
+	size_t length = 0;
+	int r;
+
+	r = tail_read(path, LINES_MAX, BYTES_MAX, &text, &length, err);
+	if (r == -ENOENT)
+		return 0;
+	if (r == 0)
+		add_lines(list, text);
+	return r;
+}
+
+static int add_vm(const struct node *node, const char *vm, json_t *list, struct error *err)
+{
+	CLEANUP_FREE char *path = xasprintf("%s/vms/%s/" FILE_NAME, node->config->paths.log, vm);
+	CLEANUP_FREE char *older = xasprintf("%s.1", path);
+	int r;
+
+	r = add_file(list, older, err);
+	return r < 0 ? r : add_file(list, path, err);
+}
+
+static int add_all(const struct node *node, json_t *list, struct error *err)
+{
+	CLEANUP_FREE char *path = xasprintf("%s/vms", node->config->paths.log);
+	DIR *dir = opendir(path);
+	struct dirent *entry;
+	int r = 0;
+
+	if (!dir && errno == ENOENT)
+		return 0;
+	if (!dir)
+		return error_set(err, -errno, "cannot read '%s': %m", path);
+	while (r == 0 && (entry = readdir(dir)))
+		if (definition_check_name(entry->d_name, NULL) == 0)
+			r = add_vm(node, entry->d_name, list, err);
+	(void)closedir(dir);
+	return r;
+}
+
+static int by_start(const void *left, const void *right)
+{
+	const json_t *a = *(json_t *const *)left, *b = *(json_t *const *)right;
+
+	return strcmp(json_string_or(a, "started", ""), json_string_or(b, "started", ""));
+}
+
+static json_t *sorted(const json_t *list)
+{
+	size_t count = json_array_size(list);
+	CLEANUP_FREE json_t **items = xcalloc(count + 1, sizeof(*items));
+	json_t *ret = json_array();
+
+	for (size_t i = 0; i < count; i++)
+		items[i] = json_array_get(list, i);
+	qsort(items, count, sizeof(*items), by_start);
+	for (size_t i = 0; i < count; i++)
+		(void)json_array_append(ret, items[i]);
+	return ret;
+}
+
+void timelines_request(struct node *node, struct request *request)
+{
+	const char *vm = json_string_or(request_args(request), "vm", NULL);
+	json_auto_t *list = json_array(), *answer = NULL;
+	struct error err = { 0 };
+	int r;
+
+	r = vm ? definition_check_name(vm, &err) : 0;
+	if (r == 0)
+		r = vm ? add_vm(node, vm, list, &err) : add_all(node, list, &err);
+	if (r < 0) {
+		request_fail(request, &err);
+		return;
+	}
+	answer = sorted(list);
+	request_return(request, answer);
+}
