@@ -8,6 +8,8 @@
 #include <netinet/in.h>
 #include <sys/epoll.h>
 
+#include "wire/sock.h"
+
 #define TOKEN "11111111-2222-3333-4444-555555555555"
 
 static struct store_server plain, guarded; /* started once */
@@ -336,7 +338,7 @@ static int on_question(sd_event_source *source, int fd, uint32_t revents, void *
 
 static int on_client(sd_event_source *source, int fd, uint32_t revents, void *userdata)
 {
-	int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+	int client = sock_accept(fd, NULL);
 	sd_event_source *questions = NULL;
 
 	assert_return_code(client, errno);
