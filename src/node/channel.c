@@ -8,6 +8,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "node/console.h"
 #include "node/control.h"
 #include "node/enrol.h"
 #include "node/events.h"
@@ -38,6 +39,7 @@ struct caller {
 	struct peer *peer;
 	sd_event_source *deadline; /* until it is a member */
 	char name[TLS_NAME_SIZE];  /* "": a stranger, or not begun */
+	struct caller_console *console;
 };
 
 struct channel {
@@ -68,6 +70,26 @@ static const struct {
 	{ "ping", MEMBER, on_ping },
 };
 
+/* One for each connection, which is made for it. */
+static void serve_console(struct caller *caller, struct request *request)
+{
+	struct error err = { 0 };
+
+	if (caller->console)
+		(void)error_refuse(&err, "a console is attached to this connection already");
+	else if (console_attach(caller->channel->node, request, &caller->console, &err) >= 0)
+		return;
+	request_fail(request, &err);
+}
+
+static void on_event(void *ctx, const char *name, json_t *data, json_t *whole)
+{
+	const struct caller *caller = ctx;
+
+	if (caller->console && strcmp(name, "input") == 0)
+		console_input(caller->console, data);
+}
+
 static void on_request(void *ctx, struct request *request)
 {
 	struct caller *caller = ctx;
@@ -80,6 +102,10 @@ static void on_request(void *ctx, struct request *request)
 			requests[i].run(caller->channel->node, request, caller->name);
 			return;
 		}
+	}
+	if (who == MEMBER && strcmp(name, "console-attach") == 0) {
+		serve_console(caller, request);
+		return;
 	}
 	if (who == MEMBER && control_serve_member(caller->channel->node, request, caller->name))
 		return;
@@ -102,6 +128,7 @@ static struct caller *caller_free(struct caller *caller)
 		channel->unknown--;
 	sd_event_source_disable_unref(caller->deadline);
 	peer_close(caller->peer);
+	console_detach(caller->console);
 	free(caller);
 	return NULL;
 }
@@ -138,6 +165,7 @@ static void on_begun(void *ctx)
 }
 
 static const struct peer_ops caller_ops = { .request = on_request,
+					    .event = on_event,
 					    .begun = on_begun,
 					    .gone = on_gone,
 					    .line_max = UNKNOWN_LINE,

@@ -135,7 +135,7 @@ static const struct {
 	{ "hmp", on_relay, true },
 	{ "guest", on_relay, true },
 	{ "exec", on_relay, true },
-	{ "console", on_relay },
+	{ "console", on_relay, true },
 	{ "hardware", on_hardware, true },
 	{ "events", on_events, true },
 	{ "logs", on_logs, true },
@@ -245,8 +245,9 @@ bool control_serve_member(struct node *node, struct request *request, const char
 	int row = find(request_command(request));
 	char by[96];
 
-	/* Without a VM it would be about this whole node. */
-	if (row < 0 || !requests[row].routed ||
+	/* Without a VM it would be about this whole node; the answer to `console` is a path here.
+	 */
+	if (row < 0 || !requests[row].routed || strcmp(requests[row].name, "console") == 0 ||
 	    !json_is_string(json_object_get(request_args(request), "vm")))
 		return false;
 	(void)snprintf(by, sizeof(by), "uid 0 at %s", member);

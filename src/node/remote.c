@@ -157,6 +157,11 @@ int remote_ask(struct node *node, const struct remote_question *question,
 	return 0;
 }
 
+void remote_tell(struct remote *remote, const char *event, json_t *data)
+{
+	(void)peer_event(remote->peer, event, data);
+}
+
 struct remote *remote_cancel(struct remote *remote)
 {
 	if (remote)

@@ -26,4 +26,6 @@ struct remote_ops {
 
 int remote_ask(struct node *node, const struct remote_question *question,
 	       const struct remote_ops *ops, void *ctx, struct remote **ret, struct error *err);
+/* An event that belongs to the question, while it is not answered. */
+void remote_tell(struct remote *remote, const char *event, json_t *data);
 struct remote *remote_cancel(struct remote *remote); /* takes NULL, returns it */

@@ -8,6 +8,7 @@
 
 #include "core/command.h"
 #include "model/config.h"
+#include "node/console.h"
 #include "node/elsewhere.h"
 #include "node/job.h"
 #include "node/membership.h"
@@ -140,6 +141,11 @@ static int ask(struct route *route, const char *address, struct error *err)
 					  json_integer((json_int_t)vm->record.generation));
 	if (!*address)
 		return error_try_again(err, "node '%s' holds it and tells no address", route->to);
+	if (strcmp(question.command, "console") == 0) {
+		console_request(node, TAKE_PTR(route->request), route->to, address);
+		route_end(route);
+		return 0;
+	}
 	return remote_ask(node, &question, &ops, route, &route->remote, err);
 }
 

@@ -11,6 +11,7 @@
 #include "model/config.h"
 #include "model/definition.h"
 #include "node/elsewhere.h"
+#include "node/holders.h"
 #include "node/mode.h"
 #include "node/node.h"
 #include "node/placement.h"
@@ -256,7 +257,6 @@ json_t *status_list(const struct node *node)
 
 void status_ls(struct node *node, struct request *request)
 {
-	json_auto_t *list = NULL;
 	struct error err = { 0 };
 
 	/* What is known is shown; that nothing is known is not the same as that there is nothing.
@@ -266,8 +266,7 @@ void status_ls(struct node *node, struct request *request)
 		request_fail(request, &err);
 		return;
 	}
-	list = status_list(node);
-	request_return(request, list);
+	holders_answer(node, request, status_list(node));
 }
 
 void status_one(struct node *node, struct request *request)

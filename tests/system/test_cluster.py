@@ -341,8 +341,10 @@ def test_a_node_that_does_not_answer_is_named(pair):
 	beta.kill_agent()
 	failed = alpha.drover('pause', 'v1')
 	assert failed.rc == 75 and "node 'beta'" in failed.err
+	assert "node 'beta' is away" in listed(alpha, 'v1', 'unknown')['reason']
 	beta.start_agent()
 	alpha.wait_state('v1', 'running')
+	listed(alpha, 'v1', 'running')
 
 
 def test_a_member_asks_only_what_is_about_a_vm(pair):
