@@ -32,7 +32,7 @@ MARKS = [
 class Agent:
     """droverd with one VM."""
 
-    def __init__(self, directory, build, definition, networks):
+    def __init__(self, directory, build, definition, networks, **config):
         self.build = build
         self.root = os.path.join(directory, "root")
         self.logs = os.path.join(self.root, "log/drover/vms", VM)
@@ -46,20 +46,26 @@ class Agent:
             # JSON is YAML.  A long back-off: that VM is started when we say so, not earlier.
             json.dump({"node": "bench", "host_dir": os.path.join(self.root, "run/drover-host"),
                        "log": {"level": "debug"}, "networks": networks,
-                       "timers": {"backoff_first": "5min"}}, file)
+                       "timers": {"backoff_first": "5min"}} | config, file)
         self.definition = definition
         self.process = None
 
     def open(self):
+        self.serve()
+        self.define()
+        self.ask("start", {"vm": VM, "wait": True})
+        self.stop()
+
+    def serve(self):
         with open(os.path.join(self.directory, "droverd.out"), "wb") as out:
             self.process = subprocess.Popen([os.path.join(self.build, "droverd"),
                                              "--root", self.root],
                                             stdin=subprocess.DEVNULL, stdout=out, stderr=out)
         wait_until("droverd serves", self.serves)
+
+    def define(self):
         self.ask("apply", {"documents": [{"label": "bench", "text": json.dumps(
             {"name": VM, "parameters": self.definition})}], "wait": True})
-        self.ask("start", {"vm": VM, "wait": True})
-        self.stop()
 
     def serves(self):
         if gone(self.process.pid):

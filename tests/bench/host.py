@@ -30,7 +30,7 @@ def enter_namespaces():
     if os.environ.get(INSIDE):
         return
     if os.geteuid() != 0:
-        sys.exit("start: must be run as root (namespaces, taps, uids of QEMU)")
+        sys.exit("must be run as root (namespaces, taps, uids of QEMU)")
     environment = dict(os.environ, PATH="/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL="C.UTF-8")
     environment[INSIDE] = "1"
     os.execvpe("unshare", ["unshare", "--mount", "--net", "--propagation", "private",
@@ -169,3 +169,21 @@ def build_kind(path):
         return None
     return {name: values.get(name) for name in ("buildtype", "optimization", "b_sanitize",
                                                 "checkpoints")}
+
+
+def told(results):
+    """The facts of a run and the load that it met, as a sentence."""
+    facts = results["facts"]
+    build = facts["build"] or {}
+    return (f"{facts['distribution']}, Linux {facts['kernel']}, {facts['cores']} "
+            f"cores of {facts['cpu']}{' (a virtual machine)' if facts['virtual'] else ''}, "
+            f"{facts['memory_mib']} MiB; {facts['qemu']}; {facts['libvirt'] or 'no libvirt'}; "
+            f"{facts['drover']}, commit {facts['commit']}, build {build.get('buildtype')}"
+            f"{', sanitizers' if build.get('b_sanitize') not in ('none', None) else ''}. "
+            f"Load average {results['load_begin'][0]} at the start, {results['load_end'][0]} at "
+            f"the end{'; under ' + results['scheduler'] if results['scheduler'] else ''}.")
+
+
+def progress(text):
+    if sys.stderr.isatty():
+        print(f"\r{text}   ", end="", file=sys.stderr, flush=True)

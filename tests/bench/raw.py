@@ -14,11 +14,13 @@ import shlex
 import shutil
 import socket
 import struct
+import subprocess
 import time
 
 from watch import DEADLINE, FileGrowth, Lines, Race, Trouble, gone, wait_until
 
 TUNSETIFF = 0x400454CA
+QBOOT = "/usr/share/qemu/qboot.rom"
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x2, 0x1000, 0x4000
 
 
@@ -29,6 +31,19 @@ def last_command_line(qemu_log):
     if not lines:
         raise Trouble(f"'{qemu_log}' has no command line of a start")
     return shlex.split(lines[-1])
+
+
+def accelerator_works(accelerator, kernel):
+    """Why the micro guest does not run and power off there, or None."""
+    argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
+            "-machine", "q35", "-accel", accelerator, "-cpu", "max", "-m", "64", "-bios", QBOOT,
+            "-kernel", kernel, "-append", "hz=100 ws=0 off=2"]
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              timeout=10, check=False)
+    except subprocess.TimeoutExpired:
+        return "the micro guest hangs"
+    return None if done.returncode == 0 else done.stderr.strip() or f"exit {done.returncode}"
 
 
 def parse_sets(argv):
@@ -45,6 +60,7 @@ class Raw:
 
     name = "raw QEMU"
     end = "resume"
+    monitor_kind = Lines
 
     def __init__(self, directory, qemu_log, volume, bridge, definition):
         self.directory = os.path.join(directory, "raw")
@@ -108,7 +124,7 @@ class Raw:
         self.actions += [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in sorted(high.items())]
         self.handed = list(high.values())
         self.argv = argv
-        self.monitor = Lines(os.path.join(self.directory, "qmp.sock"))
+        self.monitor = self.monitor_kind(os.path.join(self.directory, "qmp.sock"))
         self.growth = FileGrowth(self.serial, b"MICRO-UP")
 
     def on_monitor(self, _):
