@@ -12,7 +12,7 @@ _drover_nodes() {
 _drover() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
 	local commands="apply ls status explain start stop restart kill pause resume ensure migrate unmigrate move migrations rm exec
-		console monitor qmp guest hardware volume events logs config node cluster shutdown-all version
+		console monitor qmp guest handle-consul-event hardware volume events logs config node cluster shutdown-all version
 		help"
 	local everywhere="--root --format --no-color --help --version"
 	local waiting="--wait --no-wait --timeout"

@@ -116,6 +116,7 @@ int run_events(struct cli *cli, struct error *err);
 int run_exec(struct cli *cli, struct error *err);
 int run_explain(struct cli *cli, struct error *err);
 int run_guest(struct cli *cli, struct error *err);
+int run_handle_consul_event(struct cli *cli, struct error *err);
 int run_hardware(struct cli *cli, struct error *err);
 int run_help(struct cli *cli, struct error *err);
 int run_logs(struct cli *cli, struct error *err);

@@ -72,6 +72,11 @@ static const struct command commands[] = {
 	  "run a QMP command", "JSON is the object of its arguments.  The answer is JSON." },
 	{ "guest", "VM COMMAND [JSON]", 2, 3, false, OPTION_TIMEOUT, run_guest,
 	  "run a guest agent command", "JSON is the object of its arguments.  The answer is JSON." },
+	{ "handle-consul-event", "", 0, 0, false, 0, run_handle_consul_event,
+	  "take definitions that `consul watch` has on standard input",
+	  "A JSON list of Consul's keys `node/VM` (a definition each) and `snapshot/ANYTHING`.  What\n"
+	  "is no newer than what is stored changes nothing.  An event that is wrong is told, the\n"
+	  "others go on, and the exit code is 0." },
 	{ "hardware", "VM", 1, 1, false, 0, run_hardware,
 	  "print the hardware that the guest sees", NULL },
 	{ "volume ls", "[VM]", 0, 1, false, 0, run_volume_ls,

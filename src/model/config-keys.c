@@ -97,6 +97,27 @@ static const struct key cluster_keys[] = {
 	{ 0 },
 };
 
+static const struct key consul_keys[] = {
+	{ .name = "address", .type = KEY_TEXT, .nullable = true, .store = STORE_COPY,
+	  .offset = AT(consul_address), .example = "http://127.0.0.1:8500",
+	  .pattern = "^https?://([0-9]+(\\.[0-9]+){3}|\\[[0-9a-fA-F:.]+\\]|localhost):[0-9]{1,5}$",
+	  .right = "http or https, an address (no name) and a port", .fallback = "",
+	  .meaning = "Agent of Consul whose keys `node/` and `snapshot/` are watched for "
+		     "definitions; without it only `drover handle-consul-event` brings some." },
+	{ .name = "token_file", .type = KEY_PATH, .nullable = true, .store = STORE_COPY,
+	  .offset = AT(consul_token_file), .example = "/etc/drover/consul.token",
+	  .fallback = "",
+	  .meaning = "File with the ACL token for that, which nobody else may read (0600)." },
+	{ .name = "ca_file", .type = KEY_PATH, .nullable = true, .store = STORE_COPY,
+	  .offset = AT(consul_ca_file), .example = "/etc/drover/consul-ca.pem",
+	  .fallback = "",
+	  .meaning = "Certificates that its own is checked with; empty: those of the system." },
+	{ .name = "event_threads", .type = KEY_INTEGER, .store = STORE_UNSIGNED,
+	  .offset = AT(consul_event_threads), .min = 1, .max = 1000, .fallback = "10",
+	  .example = "10", .meaning = "So many events of Consul are at work at the same time." },
+	{ 0 },
+};
+
 static const struct key log_keys[] = {
 	{ .name = "level", .type = KEY_CHOICE, .choices = log_levels, .store = STORE_COPY,
 	  .offset = AT(log_level), .fallback = "info", .meaning = "How much is logged." },
@@ -206,9 +227,12 @@ const struct key config_keys[] = {
 	  .pattern = "^[a-z]+:.+$", .example = "local:/var/lib/drover/store.db",
 	  .right = "SCHEME:ADDRESS", .absent = "`local:LIB/store.db`",
 	  .meaning = "Where the cluster keeps its records: `local:FILE`, which agents of one "
-		     "machine may share, or `zookeeper:ADDRESS:PORT,ADDRESS:PORT/PATH?tick=MS` "
-		     "with the servers' tickTime (2000 if not said); names of servers are not "
-		     "looked up." },
+		     "machine may share, `zookeeper:ADDRESS:PORT,ADDRESS:PORT/PATH?tick=MS` with "
+		     "the servers' tickTime (2000 if not said), or "
+		     "`consul:http://ADDRESS:PORT,ADDRESS:PORT/PREFIX?token-file=FILE` (https too, "
+		     "then with `ca-file=FILE` if need be) with a token that may write the keys "
+		     "below PREFIX and the node and sessions of \"drover-store\"; names of "
+		     "servers are not looked up." },
 	{ .name = "host_dir", .type = KEY_PATH, .store = STORE_COPY, .offset = AT(host_dir),
 	  .fallback = "/run/drover-host", .example = "/run/drover-host",
 	  .meaning = "What all agents of one machine share (memory bookings, user ids), "
@@ -220,6 +244,8 @@ const struct key config_keys[] = {
 	{ .name = "memory", .type = KEY_MAP, .inner = memory_keys, .meaning = "Admission of VMs." },
 	{ .name = "cluster", .type = KEY_MAP, .inner = cluster_keys,
 	  .meaning = "How the nodes of a cluster reach each other." },
+	{ .name = "consul", .type = KEY_MAP, .inner = consul_keys,
+	  .meaning = "Definitions that are published in Consul." },
 	{ .name = "log", .type = KEY_MAP, .inner = log_keys, .meaning = "Logs." },
 	{ .name = "migration", .type = KEY_MAP, .inner = migration_keys,
 	  .meaning = "Live migration." },

@@ -44,6 +44,9 @@ struct config *config_free(struct config *config)
 	free(config->cpu_model);
 	free(config->host_dir);
 	free(config->cluster_address);
+	free(config->consul_address);
+	free(config->consul_token_file);
+	free(config->consul_ca_file);
 	free(config->log_level);
 	free(config->bridge_prefix);
 	free(config->migration_address);

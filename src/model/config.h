@@ -39,10 +39,13 @@ struct config {
 	char *cluster_address;	      /* cluster.address: "" = no other node reaches this one */
 	unsigned cluster_port;	      /* cluster.port: 8441 */
 	uint64_t certificate_life;    /* cluster.certificate_life: 90 days, microseconds */
-	char *log_level;	      /* log.level: info */
-	bool log_to_file;	      /* log.file: true = LOG/droverd.log and per-VM keeper.log */
-	uint64_t serial_log_max;      /* log.serial_max_bytes: 16 MiB, then rotated, 2 kept */
-	char *bridge_prefix;	      /* network.bridge_prefix: "br" */
+	char *consul_address;	      /* consul.address: "" = the feed of Consul is not watched */
+	char *consul_token_file, *consul_ca_file; /* consul.token_file, .ca_file: "" = none */
+	unsigned consul_event_threads;		  /* consul.event_threads: 10 */
+	char *log_level;			  /* log.level: info */
+	bool log_to_file;	 /* log.file: true = LOG/droverd.log and per-VM keeper.log */
+	uint64_t serial_log_max; /* log.serial_max_bytes: 16 MiB, then rotated, 2 kept */
+	char *bridge_prefix;	 /* network.bridge_prefix: "br" */
 	unsigned migration_outgoing, migration_incoming; /* migration.outgoing, .incoming: 1 */
 	unsigned migration_port;			 /* migration.port: 0 = any */
 	char *migration_address; /* migration.address: cluster.address, else 127.0.0.1 */

@@ -95,7 +95,7 @@ void life_done(struct life *life);
 struct definition_record {
 	uint64_t generation;
 	uint64_t host_generation;    /* the one that last changed `kvm_host`; 0: none did */
-	char source[16];	     /* "file", "apply" */
+	char source[16];	     /* "file", "apply", "consul" */
 	char node[RECORD_NAME_SIZE]; /* where it came in */
 	char path[512];		     /* of a file */
 	bool gone;	    /* the file was deleted: hands off until `rm` or it comes back */
@@ -105,7 +105,7 @@ struct definition_record {
 int definition_record_parse(json_t *value, struct definition_record *ret, struct error *err);
 json_t *definition_record_json(const struct definition_record *record);
 void definition_record_done(struct definition_record *record);
-/* "file alpha:/etc/drover/vms/web01.yaml" or "apply"; into `buffer`. */
+/* "file alpha:/etc/drover/vms/web01.yaml", "apply" or "consul"; into `buffer`. */
 const char *definition_record_source(const struct definition_record *record, char *buffer,
 				     size_t size);
 

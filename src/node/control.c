@@ -14,6 +14,7 @@
 #include "node/enrol.h"
 #include "node/events.h"
 #include "node/facts.h"
+#include "node/feed.h"
 #include "node/job.h"
 #include "node/logs.h"
 #include "node/mode.h"
@@ -91,6 +92,7 @@ static void on_node(struct node *node, struct request *request, const char *by)
 		function(node, request);                                                           \
 	}
 PLAIN(on_apply, definitions_apply)
+PLAIN(on_consul_events, feed_request)
 PLAIN(on_ls, status_ls)
 PLAIN(on_status, status_one)
 PLAIN(on_explain, status_explain)
@@ -115,6 +117,7 @@ static const struct {
 } requests[] = {
 	{ "version", on_version },
 	{ "apply", on_apply },
+	{ "consul-events", on_consul_events },
 	{ "ls", on_ls },
 	{ "status", on_status, true },
 	{ "explain", on_explain, true },

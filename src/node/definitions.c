@@ -71,7 +71,7 @@ static const char *source_words(const struct node *node, const struct source *so
 	if (source->path)
 		(void)snprintf(buffer, size, "file %s:%s", node->config->node, source->path);
 	else
-		(void)snprintf(buffer, size, "apply");
+		(void)snprintf(buffer, size, "%s", source->feed ? "consul" : "apply");
 	return buffer;
 }
 
@@ -87,7 +87,7 @@ static bool source_same(const struct node *node, const struct definition_record 
 			const struct source *source)
 {
 	if (!source->path)
-		return strcmp(record->source, "apply") == 0;
+		return strcmp(record->source, source->feed ? "consul" : "apply") == 0;
 	return strcmp(record->source, "file") == 0 && strcmp(record->path, source->path) == 0 &&
 	       strcmp(record->node, node->config->node) == 0;
 }
@@ -126,7 +126,10 @@ static json_t *record_of(const struct node *node, const struct source *source, u
 		.rest = rest,
 	};
 
-	(void)snprintf(record.source, sizeof(record.source), source->path ? "file" : "apply");
+	(void)snprintf(record.source, sizeof(record.source), "%s",
+		       source->path   ? "file"
+		       : source->feed ? "consul"
+				      : "apply");
 	/* Where nothing else says where the VM should be, it is here. */
 	(void)snprintf(record.node, sizeof(record.node), "%s", node->config->node);
 	if (source->path)

@@ -29,9 +29,10 @@ struct plan {
 	size_t count;
 };
 
-/* Where definitions come from: a file of this node, or `apply` (path NULL). */
+/* Where definitions come from: a file of this node, Consul's feed, or `apply` (neither). */
 struct source {
 	const char *path;
+	bool feed;
 };
 
 /* Adds what this definition would change.  Refused: another source has that name. */

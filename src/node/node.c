@@ -15,10 +15,12 @@
 #include "model/config.h"
 #include "model/definition.h"
 #include "node/channel.h"
+#include "node/consul.h"
 #include "node/control.h"
 #include "node/directory.h"
 #include "node/events.h"
 #include "node/facts.h"
+#include "node/feed.h"
 #include "node/info.h"
 #include "node/job.h"
 #include "node/lease.h"
@@ -66,6 +68,8 @@ struct node *node_free(struct node *node)
 	node->control = control_close(node->control);
 	node->channel = channel_close(node->channel);
 	jobs_end(node);
+	node->consul = consul_feed_close(node->consul);
+	node->feed = feed_close(node->feed);
 	facts_close(node->facts);
 	node->info = info_close(node->info);
 	membership_close(node->membership);
@@ -251,6 +255,10 @@ int node_listen(struct node *node, struct error *err)
 	if (r < 0)
 		return r;
 	directory_open(node);
+	feed_open(node);
+	r = consul_feed_open(node, err);
+	if (r < 0)
+		return r;
 	facts_open(node);
 	info_open(node);
 	return 0;

@@ -13,6 +13,7 @@
  *	lease        until when this node may be counted on, told to the keepers
  *	definitions  the one way in which a definition gets into the store
  *	directory    etc/drover/vms, watched
+ *	feed         definitions that come as events of Consul; consul: our own watch of them
  *	mode         may VMs run on this node at all?
  *	orders       commands of users that are waited for
  *	moves        those of them that say where a VM should be
@@ -32,11 +33,13 @@
 
 struct channel;
 struct config;
+struct consul_feed;
 struct control;
 struct directory;
 struct error;
 struct events;
 struct facts;
+struct feed;
 struct info;
 struct job;
 struct lease_renewal;
@@ -70,6 +73,8 @@ struct node {
 	struct directory *directory;
 	struct control *control;
 	struct events *events;
+	struct feed *feed;
+	struct consul_feed *consul;
 	struct facts *facts;
 	struct info *info;
 	struct order_wait *orders;

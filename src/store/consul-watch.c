@@ -66,7 +66,9 @@ static void on_answer(struct consul_ask *ask, const struct http_answer *answer)
 	bool empty = answer->status == 404;
 
 	if ((answer->status != 200 && !empty) || answer->index == 0) {
-		(void)consul_trouble(ask, answer, NULL);
+		/* Who looks is told what is wrong; of silence he hears by himself. */
+		if (consul_trouble(ask, answer, NULL) != -EAGAIN)
+			(void)sd_event_source_set_enabled(watch->due, SD_EVENT_ONESHOT);
 		watch->index = 0;
 		retry_later(watch);
 		return;

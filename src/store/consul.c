@@ -5,19 +5,16 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 
+#include "store/token.h"
 #include "util/cleanup.h"
-#include "util/file.h"
 #include "util/log.h"
 #include "util/mem.h"
 #include "wire/json.h"
 
-#define TOKEN_MAX 512
 #define PARTS_MAX (4u * 1024 * 1024) /* JSON values of one answer: 1 GiB of memory */
 
 static const char right_form[] =
@@ -136,40 +133,18 @@ static int address_parse(struct consul *consul, const char *address, struct erro
 	return r;
 }
 
-/* It opens all records: who may read the file may do to the VMs what he likes. */
-static int token_check_file(const char *path, struct error *err)
-{
-	struct stat st;
-
-	if (stat(path, &st) < 0)
-		return error_set(err, -errno, "cannot read the token of Consul in '%s': %m", path);
-	if (st.st_mode & 077)
-		return error_set_class(err, ERROR_BAD_DATA, -EPERM,
-				       "the token of Consul in '%s' can be read by others: make it "
-				       "ours alone with 'chmod 600 %s'",
-				       path, path);
-	return 0;
-}
-
 static int token_read(struct consul *consul, struct error *err)
 {
-	CLEANUP_FREE char *text = NULL;
+	char *header = NULL;
 	int r;
 
 	if (!consul->token_file)
 		return 0;
-	r = token_check_file(consul->token_file, err);
-	if (r == 0)
-		r = file_read(AT_FDCWD, consul->token_file, TOKEN_MAX, &text, NULL, err);
+	r = token_header(consul->token_file, &header, err);
 	if (r < 0)
 		return r;
-	text[strcspn(text, " \t\r\n")] = '\0';
-	if (!text[0])
-		return error_bad_data(err, "the file '%s' holds no token of Consul",
-				      consul->token_file);
-	free(consul->token_header);
-	consul->token_header = xasprintf("X-Consul-Token: %s", text);
-	explicit_bzero(text, strlen(text));
+	token_forget(consul->token_header);
+	consul->token_header = header;
 	return 0;
 }
 
@@ -308,9 +283,7 @@ static void consul_close(struct store *store)
 	(void)http_close(consul->http);
 	for (size_t i = 0; i < consul->count; i++)
 		free(consul->servers[i]);
-	if (consul->token_header)
-		explicit_bzero(consul->token_header, strlen(consul->token_header));
-	free(consul->token_header);
+	token_forget(consul->token_header);
 	free(consul->token_file);
 	free(consul->ca_file);
 	free(consul->prefix);

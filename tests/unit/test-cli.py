@@ -602,7 +602,8 @@ class Documents(unittest.TestCase):
     def test_there_are_all_commands_that_were_promised(self):
         wanted = ("apply ls status explain start stop restart kill pause resume ensure rm exec "
                   "migrate unmigrate move migrations "
-                  "console monitor qmp guest hardware events logs config shutdown-all version help")
+                  "console monitor qmp guest handle-consul-event hardware events logs config "
+                  "shutdown-all version help")
         self.assertEqual(sorted(self.commands),
                          sorted([*wanted.split(), "volume ls", "node status", "node ls",
                                  "node ready",
