@@ -338,7 +338,7 @@ static int order(struct move *move, const struct node_vm *vm, const json_t *node
 		 struct error *err)
 {
 	struct placement_facts facts;
-	struct placement next;
+	struct placement next = { 0 };
 	int r;
 
 	r = check_vm(move, vm, err);
