@@ -28,7 +28,8 @@ struct membership {
 	char trouble[512];
 	struct store_watch *watch;
 	sd_event_source *again;
-	json_t *members; /* {NAME: record}; NULL: not read yet */
+	json_t *members;   /* {NAME: record}; NULL: not read yet */
+	json_t *addresses; /* {NAME: address} of those that we asked something */
 	bool asked, stale;
 };
 
@@ -65,6 +66,16 @@ void membership_add(struct node *node, const char *name)
 	if (!node->membership->members)
 		node->membership->members = json_object();
 	(void)json_object_set_new(node->membership->members, name, json_object());
+}
+
+void membership_note_address(struct node *node, const char *name, const char *address)
+{
+	json_set_string(node->membership->addresses, name, address);
+}
+
+const char *membership_last_address(const struct node *node, const char *name)
+{
+	return json_string_or(node->membership->addresses, name, NULL);
 }
 
 const char *membership_address(const struct node *node)
@@ -174,6 +185,7 @@ int membership_open(struct node *node, struct error *err)
 
 	membership->node = node;
 	membership->dir = xasprintf("%s/tls", node->config->paths.lib);
+	membership->addresses = json_object();
 	node->membership = membership;
 	set_address(membership);
 	r = membership_reload(node, &why);
@@ -191,6 +203,7 @@ struct membership *membership_close(struct membership *membership)
 	sd_event_source_disable_unref(membership->again);
 	tls_identity_unref(membership->identity);
 	json_decref(membership->members);
+	json_decref(membership->addresses);
 	free(membership->dir);
 	free(membership);
 	return NULL;

@@ -30,5 +30,8 @@ int membership_reload(struct node *node, struct error *err);
 bool membership_has(const struct node *node, const char *name);
 /* That node is one from now on, also before the list in the store was read again. */
 void membership_add(struct node *node, const char *name);
+/* Where that node was reached last, for when the store cannot be asked; NULL: not known. */
+void membership_note_address(struct node *node, const char *name, const char *address);
+const char *membership_last_address(const struct node *node, const char *name);
 /* "192.0.2.7:8441", or "" without cluster.address. */
 const char *membership_address(const struct node *node);

@@ -152,14 +152,21 @@ static int ask(struct route *route, const char *address, struct error *err)
 static void on_info(void *ctx, int r, const struct store_entry *entry, const struct error *err)
 {
 	struct route *route = ctx;
+	struct node *node = route->job.node;
+	const char *last = membership_last_address(node, route->to);
 	struct error why = { 0 };
 
-	if (r == -ENOENT)
+	if (r == -ENOENT) {
 		r = error_try_again(&why, "node '%s' has told nothing of itself yet", route->to);
-	else if (r < 0)
+	} else if (r < 0 && !last) {
 		why = *err;
-	else
-		r = ask(route, json_string_or(entry->value, "address", ""), &why);
+	} else if (r < 0) {
+		r = ask(route, last, &why);
+	} else {
+		last = json_string_or(entry->value, "address", "");
+		membership_note_address(node, route->to, last);
+		r = ask(route, last, &why);
+	}
 	if (r < 0)
 		route_fail(route, r, &why);
 }
