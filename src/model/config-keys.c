@@ -115,6 +115,10 @@ static const struct key consul_keys[] = {
 	{ .name = "event_threads", .type = KEY_INTEGER, .store = STORE_UNSIGNED,
 	  .offset = AT(consul_event_threads), .min = 1, .max = 1000, .fallback = "10",
 	  .example = "10", .meaning = "So many events of Consul are at work at the same time." },
+	{ .name = "register_services", .type = KEY_BOOL, .store = STORE_BOOL,
+	  .offset = AT(consul_register_services), .fallback = "false",
+	  .meaning = "Each VM that runs here is a service `qemu-NAME` there, with the name of this "
+		     "node as its address; the token may then write the service_prefix \"qemu-\"." },
 	{ 0 },
 };
 

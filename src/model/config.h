@@ -41,6 +41,7 @@ struct config {
 	uint64_t certificate_life;    /* cluster.certificate_life: 90 days, microseconds */
 	char *consul_address;	      /* consul.address: "" = the feed of Consul is not watched */
 	char *consul_token_file, *consul_ca_file; /* consul.token_file, .ca_file: "" = none */
+	bool consul_register_services;		  /* consul.register_services: false */
 	unsigned consul_event_threads;		  /* consul.event_threads: 10 */
 	char *log_level;			  /* log.level: info */
 	bool log_to_file;	 /* log.file: true = LOG/droverd.log and per-VM keeper.log */

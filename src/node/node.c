@@ -30,6 +30,7 @@
 #include "node/orders.h"
 #include "node/records.h"
 #include "node/renewal.h"
+#include "node/services.h"
 #include "node/session.h"
 #include "node/vm.h"
 #include "storage/storage.h"
@@ -68,6 +69,7 @@ struct node *node_free(struct node *node)
 	node->control = control_close(node->control);
 	node->channel = channel_close(node->channel);
 	jobs_end(node);
+	node->services = services_close(node->services);
 	node->consul = consul_feed_close(node->consul);
 	node->feed = feed_close(node->feed);
 	facts_close(node->facts);
@@ -259,6 +261,7 @@ int node_listen(struct node *node, struct error *err)
 	r = consul_feed_open(node, err);
 	if (r < 0)
 		return r;
+	services_open(node);
 	facts_open(node);
 	info_open(node);
 	return 0;

@@ -14,6 +14,7 @@
  *	definitions  the one way in which a definition gets into the store
  *	directory    etc/drover/vms, watched
  *	feed         definitions that come as events of Consul; consul: our own watch of them
+ *	services     the VMs that run here, as services in Consul
  *	mode         may VMs run on this node at all?
  *	orders       commands of users that are waited for
  *	moves        those of them that say where a VM should be
@@ -49,6 +50,7 @@ struct node_vm;
 struct order_wait;
 struct records;
 struct renewal;
+struct services;
 struct session;
 struct storage;
 struct store;
@@ -75,6 +77,7 @@ struct node {
 	struct events *events;
 	struct feed *feed;
 	struct consul_feed *consul;
+	struct services *services;
 	struct facts *facts;
 	struct info *info;
 	struct order_wait *orders;

@@ -9,6 +9,7 @@
 #include "node/elsewhere.h"
 #include "node/job.h"
 #include "node/node.h"
+#include "node/services.h"
 #include "node/vm.h"
 #include "store/store.h"
 #include "util/cleanup.h"
@@ -123,6 +124,7 @@ static void arm(struct node *node)
 void states_changed(struct node_vm *vm)
 {
 	vm->state_due = true;
+	services_touch(vm->node);
 	arm(vm->node);
 }
 

@@ -157,6 +157,46 @@ def test_what_is_no_list_is_refused_and_without_an_agent_it_is_tried_later(host)
 	assert host.drover('handle-consul-event', input=json.dumps([node('web01', 1)])).rc == 75
 
 
+def test_two_agents_that_get_the_same_events_write_them_once(new_host):
+	store = new_host('alpha').start_agent()
+	other = new_host('beta', store=f'local:{store.lib}/store.db').start_agent()
+	for index in (1, 2, 3):
+		events = [node(f'web{i}', index, kvm_host='elsewhere', memory=64 + index) for i in range(20)]
+		text = json.dumps(events)
+		results = [host.drover('handle-consul-event', '--format', 'json', input=text).json()
+			for host in (store, other)]
+		assert {one['result'] for one in results[0]} == {'stored'}
+		assert {one['result'] for one in results[1]} == {'unchanged'}
+	assert {generation(other, f'web{i}') for i in range(20)} == {3}
+
+
+@pytest.mark.skipif(not consul.available(), reason='no Consul: tests/consul/fetch DIR')
+def test_fc_W22_a_service_tells_where_a_vm_runs(new_host):
+	with consul.Consul(servers=1) as servers:
+		def passing(name):
+			return [one['Service']['Address'] for one in
+				servers.ask(0, 'GET', f'health/service/qemu-{name}?passing') or []]
+
+		master = servers.write_token('master', consul.MASTER)
+		host = new_host(consul={'address': f'http://{servers.host(0)}:8500',
+			'token_file': str(master), 'register_services': True}).start_agent()
+		host.apply(micro('web01'), micro('web02'))
+		for name in ('web01', 'web02'):
+			host.wait(lambda name=name: passing(name) == ['alpha'], 'it is found')
+		host.cli('stop', 'web01')
+		host.wait(lambda: passing('web01') == [], 'it is gone')
+		assert passing('web02') == ['alpha']
+		host.stop_agent()
+		servers.ask(0, 'PUT', 'agent/service/deregister/qemu-web02')
+		servers.ask(0, 'PUT', 'agent/service/register', {'Name': 'qemu-stale', 'ID': 'qemu-stale',
+			'Meta': {'drover-node': 'alpha'}})
+		servers.ask(0, 'PUT', 'agent/service/register', {'Name': 'qemu-others', 'ID': 'qemu-others'})
+		host.start_agent()
+		host.wait(lambda: passing('web02') == ['alpha'] and passing('stale') == [],
+			'what is wrong is made good')
+		assert len(passing('others')) == 1
+
+
 @pytest.mark.skipif(not consul.available(), reason='no Consul: tests/consul/fetch DIR')
 def test_fc_C1_the_agent_watches_the_keys_by_itself(new_host):
 	with consul.Consul(servers=1) as servers:
