@@ -148,6 +148,17 @@ void zk_children(struct zk *zk, struct zk_call *call, void *subject, const char 
 	request_begun(request, rc);
 }
 
+void zk_exists(struct zk *zk, struct zk_call *call, void *subject, const char *path,
+	       zk_reply_fn done)
+{
+	struct zk_request *request = request_new(zk, call, subject, done);
+	int rc = ZINVALIDSTATE;
+
+	if (zk->link.handle)
+		rc = zoo_aexists(zk->link.handle, path, 0, on_stat, request);
+	request_begun(request, rc);
+}
+
 /* A directory: ZooKeeper removes it some time after its last child has gone. */
 void zk_make(struct zk *zk, struct zk_call *call, const char *path, zk_reply_fn done)
 {

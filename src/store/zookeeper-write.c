@@ -22,7 +22,8 @@ struct write_call {
 	size_t count;
 	struct zk_op *ops;
 	uint64_t *versions;
-	enum { WRITE_BEGIN, WRITE_READING, WRITE_MAKING, WRITE_SENT } phase;
+	enum { WRITE_BEGIN, WRITE_READING, WRITE_LOOKING, WRITE_MAKING, WRITE_SENT } phase;
+	json_t *dirs, *missing; /* paths that are needed, and those that are not there */
 	unsigned tries;
 	int rc; /* of the multi */
 	uint64_t zxid;
@@ -86,24 +87,46 @@ static void on_made(struct zk_request *request, const struct zk_reply *reply)
 		write->r = zk_fail(reply->rc, &write->err, "cannot make a directory");
 }
 
-/* The directories that the puts need; the checks for absence too. */
-static int make_dirs(struct write_call *write)
+static void on_dir(struct zk_request *request, const struct zk_reply *reply)
+{
+	if (reply->rc == ZNONODE)
+		(void)json_object_set_new(write_of(request->call)->missing, request->subject,
+					  json_true());
+}
+
+/* Which of the directories are there that the puts need, and the checks for absence?  To make one
+ * in vain would cost the servers a write. */
+static int look_for_dirs(struct write_call *write)
 {
 	struct zk *zk = write->call.zk;
-	json_auto_t *dirs = json_object();
+	const char *path;
+	json_t *unused;
+
+	write->phase = WRITE_LOOKING;
+	(void)json_object_clear(write->dirs);
+	(void)json_object_clear(write->missing);
+	for (size_t i = 0; i < write->count; i++)
+		if (write->ops[i].kind == STORE_PUT || write->ops[i].expected == STORE_ABSENT)
+			zk_dirs_add(zk, write->ops[i].key, write->ops[i].ephemeral, write->dirs);
+	json_object_foreach(write->dirs, path, unused)
+	{
+		zk_exists(zk, &write->call, (void *)(uintptr_t)path, path, on_dir);
+	}
+	return json_object_size(write->dirs) > 0 ? ZK_WAIT : 0;
+}
+
+static int make_dirs(struct write_call *write)
+{
 	const char *path;
 	json_t *unused;
 
 	write->phase = WRITE_MAKING;
 	write->r = 0;
-	for (size_t i = 0; i < write->count; i++)
-		if (write->ops[i].kind == STORE_PUT || write->ops[i].expected == STORE_ABSENT)
-			zk_dirs_add(zk, write->ops[i].key, write->ops[i].ephemeral, dirs);
-	json_object_foreach(dirs, path, unused)
+	json_object_foreach(write->missing, path, unused)
 	{
-		zk_make(zk, &write->call, path, on_made);
+		zk_make(write->call.zk, &write->call, path, on_made);
 	}
-	return json_object_size(dirs) > 0 ? ZK_WAIT : 0;
+	return json_object_size(write->missing) > 0 ? ZK_WAIT : 0;
 }
 
 static int compare_all(const struct write_call *write, struct error *err)
@@ -186,7 +209,8 @@ static int refused(struct write_call *write, struct error *err)
 				       "%d times somebody else was faster: too many write the same "
 				       "keys",
 				       TRIES_MAX);
-	return write->rc == ZNONODE && write->tries % 2 == 1 ? make_dirs(write) : read_all(write);
+	return write->rc == ZNONODE && write->tries % 2 == 1 ? look_for_dirs(write)
+							     : read_all(write);
 }
 
 static int begin(struct write_call *write, struct error *err)
@@ -204,6 +228,11 @@ static int go_on(struct write_call *write, struct error *err)
 {
 	int r;
 
+	if (write->phase == WRITE_LOOKING) {
+		r = make_dirs(write);
+		if (r == ZK_WAIT)
+			return r;
+	}
 	if (write->r < 0) {
 		if (err)
 			*err = write->err;
@@ -234,6 +263,7 @@ static int write_step(struct zk_call *call, bool lost, struct error *err)
 	case WRITE_BEGIN:
 		return begin(write, err);
 	case WRITE_READING:
+	case WRITE_LOOKING:
 	case WRITE_MAKING:
 		return go_on(write, err);
 	case WRITE_SENT:
@@ -261,6 +291,8 @@ static void write_free(struct zk_call *call)
 		free(write->ops[i].path);
 		free(write->ops[i].text);
 	}
+	json_decref(write->dirs);
+	json_decref(write->missing);
 	free(write->ops);
 	free(write->versions);
 	free(write);
@@ -295,6 +327,8 @@ int zk_write(struct store *store, const struct store_op *ops, size_t count, stor
 	write->reply = reply;
 	write->ctx = ctx;
 	write->count = count;
+	write->dirs = json_object();
+	write->missing = json_object();
 	write->ops = xcalloc(count, sizeof(*write->ops));
 	write->versions = xcalloc(count, sizeof(*write->versions));
 	for (size_t i = 0; i < count; i++)

@@ -72,6 +72,8 @@ static void queue_answer(struct zk *zk, int r, const struct error *err)
 	struct zk_call *call = queue_pop(zk);
 
 	zk_forget(zk, call);
+	if (zk->first && r != -EAGAIN)
+		zk_call_progress(zk->first); /* it waited for its turn, not for the servers */
 	deadline_set(zk);
 	zk_turn(zk);
 	call->answer(call, r, err); /* may close the store */

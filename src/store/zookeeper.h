@@ -107,7 +107,7 @@ void zk_session_acked(struct zk *zk, uint64_t sent);
 bool zk_session_tell(struct zk *zk); /* true: a callback was called, the store may be gone */
 
 /* zookeeper-entry.c: what was last known of some keys, so that a write needs no read before it. */
-#define ZK_CACHE_SLOTS 4096
+#define ZK_CACHE_SLOTS 1024
 struct zk_node {
 	uint64_t version; /* zxid of its last change; 0: there is no such key */
 	int32_t count;	  /* ZooKeeper's own version of the znode, which starts again at 0 */
@@ -182,6 +182,8 @@ void zk_sync(struct zk *zk, struct zk_call *call, void *subject, zk_reply_fn don
 void zk_get(struct zk *zk, struct zk_call *call, void *subject, const char *path, zk_reply_fn done);
 void zk_children(struct zk *zk, struct zk_call *call, void *subject, const char *path,
 		 zk_reply_fn done);
+void zk_exists(struct zk *zk, struct zk_call *call, void *subject, const char *path,
+	       zk_reply_fn done);
 void zk_make(struct zk *zk, struct zk_call *call, const char *path, zk_reply_fn done);
 void zk_multi(struct zk *zk, struct zk_call *call, zoo_op_t *ops, size_t count, zk_reply_fn done);
 void zk_watch_node(struct zk *zk, void *subject, const char *path, watcher_fn heard,
