@@ -304,6 +304,7 @@ static void note_times(struct keeper *keeper, const struct migration_decision *d
 		    strcmp(facts->record->node, facts->node) != 0;
 
 	if (decision->action == MIGRATION_SAY_STOPPED && !migration->told_since) {
+		timeline_phase(migration->timeline, "completed");
 		migration->told_since = clock_now();
 		keeper_look_in(keeper, timers->migration_take_back);
 	}
@@ -544,8 +545,6 @@ static void say_stopped(struct keeper *keeper)
 {
 	struct migration *migration = keeper->migration;
 
-	if (!migration->told_since)
-		timeline_phase(migration->timeline, "completed");
 	checkpoint("keeper.source.stopped");
 	if (migration->source)
 		source_say_stopped(migration->source);

@@ -57,8 +57,8 @@ def test_a_migration_leaves_a_timeline_on_both_sides(pair):
 			(role, 'moved', 'alpha', 'beta')
 		assert line['pause_usec'] > 0
 	phases = [phase['phase'] for phase in timelines(alpha, 'm1')[0]['phases']]
-	for earlier, later in zip(('agreed', 'moving', 'copying', 'switching'),
-			('moving', 'copying', 'switching', 'running heard')):
+	for earlier, later in zip(('agreed', 'moving', 'copying', 'switching', 'completed'),
+			('moving', 'copying', 'switching', 'completed', 'running heard')):
 		assert phases.index(earlier) < phases.index(later), phases
 
 
