@@ -12,6 +12,12 @@ from agent import VM, Agent
 from watch import Trouble, wait_until
 
 PORT = 8441
+# The pause, step by step: whose mark ends a step, and what the step is called.
+STEPS = [("source", "switching", "STOP until the source's keeper acts"),
+         ("source", "completed", "QEMU sends the rest, until `completed` is heard"),
+         ("target", "stopped heard", "the target's keeper hears it"),
+         ("target", "taking", "the target has read all"),
+         ("target", "RESUME", "record taken, `cont`")]
 
 
 class Node(Agent):
@@ -53,6 +59,7 @@ class DroverPair:
                       for number, name in enumerate(("a", "b"))]
         self.consoles = [side.serial for side in self.sides]
         self.round_trips = []
+        self.spans = []
 
     def open(self):
         for side in self.sides:
@@ -75,16 +82,17 @@ class DroverPair:
     def migrate(self):
         """Times in ms; the command begins with its exec and ends when all is done."""
         source, target = self.sides
-        before = len(target.migrations())
+        before = {side: len(side.migrations()) for side in self.sides}
         begin = time.perf_counter()
         source.cli("migrate", VM, "--to", target.name, "--wait")
         total = (time.perf_counter() - begin) * 1000
-        wait_until("the target has written what happened",
-                   lambda: len(target.migrations()) > before)
-        seen = target.migrations()[-1]
+        wait_until("both have written what happened", lambda: all(
+            len(side.migrations()) > before[side] for side in self.sides))
+        sent, seen = source.migrations()[-1], target.migrations()[-1]
         if seen["result"] != "moved":
             raise Trouble(f"drover migrate: {seen['result']}, {seen['why']}")
         self.round_trips.append(take_time(seen))
+        self.spans.append(steps_of(sent, seen))
         return {"total": total, "pause": seen["pause_usec"] / 1000}
 
     def settle(self):
@@ -105,3 +113,15 @@ def take_time(seen):
     """From the target's request for the record to `cont`, in ms."""
     at = {phase["phase"]: phase["after_usec"] for phase in seen["phases"]}
     return (at["running"] - at["taking"]) / 1000
+
+
+def steps_of(sent, seen):
+    """The pause in ms, by STEPS; both keepers have the clock of one machine."""
+    marks = {side: {phase["phase"]: phase["wall_usec"] for phase in reversed(told["phases"])}
+             for side, told in (("source", sent), ("target", seen))}
+    marks["target"]["RESUME"] = seen["resume_usec"]
+    spans, last = {}, sent["stop_usec"]
+    for side, mark, name in STEPS:
+        spans[name] = (marks[side][mark] - last) / 1000
+        last = marks[side][mark]
+    return spans
