@@ -108,6 +108,7 @@ static struct copy *copy_parse(const json_t *value)
 	copy->end_ordered = json_bool_or(value, "end_ordered", false);
 	copy->incoming = json_bool_or(value, "incoming", false);
 	copy->attempt = (uint64_t)json_int_or(value, "attempt", 0);
+	copy->still = json_bool_or(value, "still", false);
 	return copy;
 }
 

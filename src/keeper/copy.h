@@ -27,6 +27,7 @@ struct copy {
 	enum lease_policy lease; /* that its keeper obeys now */
 	bool incoming;	  /* launched to receive a guest; until `ran` its vcpus never ran here */
 	uint64_t attempt; /* epoch of the move under which it is sent, or was prepared; 0: none */
+	bool still;	  /* stopped by us for the time of its move */
 	uint64_t epoch, generation, restarts;
 	uint64_t started; /* wall clock, microseconds */
 	uint64_t memory_mib;

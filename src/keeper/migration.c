@@ -15,6 +15,7 @@
 #include "keeper/monitor.h"
 #include "keeper/ownership.h"
 #include "keeper/pending.h"
+#include "keeper/psk.h"
 #include "keeper/receive.h"
 #include "keeper/report.h"
 #include "keeper/source.h"
@@ -84,6 +85,28 @@ static enum migration_copy sent_copy(const char *run_state, const char *status)
 									     : COPY_SENDING;
 }
 
+/* Its vcpus were stopped before anything was sent, so it does not resume by itself, whatever
+ * becomes of the migration: then it is as if everything had been sent. */
+static enum migration_copy still_copy(const struct keeper *keeper)
+{
+	const struct migration *migration = keeper->migration;
+
+	return is_sending(migration->status) || source_ready(migration->source) ? COPY_SWITCHING
+										: COPY_COMPLETED;
+}
+
+/* That it was let run is noted before it is: so what is `paused` may never have run, and is let go
+ * on as such.  Whatever else stopped it, it has run. */
+static enum migration_copy received_copy(const struct copy *copy, const char *run_state,
+					 const char *status)
+{
+	if (strcmp(run_state, "inmigrate") == 0)
+		return COPY_INCOMING;
+	if (strcmp(run_state, "running") == 0)
+		return is_postcopy(status) ? COPY_FAULTING : COPY_RUNNING;
+	return !copy->ran || strcmp(run_state, "paused") == 0 ? COPY_LOADED : COPY_STOPPED;
+}
+
 /* COPIES: QEMU has not been heard lately, nothing may be decided. */
 enum migration_copy migration_copy(const struct keeper *keeper)
 {
@@ -93,23 +116,20 @@ enum migration_copy migration_copy(const struct keeper *keeper)
 
 	if (!copy)
 		return COPY_NONE;
-	if (!run_state || monitor_mute(keeper->monitor))
+	if (!run_state || monitor_mute(keeper->monitor) || (copy->attempt && !*status))
 		return COPIES;
-	if (strcmp(run_state, "inmigrate") == 0)
-		return COPY_INCOMING;
-	if (copy->incoming && is_postcopy(status) && strcmp(run_state, "running") == 0)
-		return COPY_FAULTING;
-	if (copy->incoming && (!copy->ran || keeper->letting_run) &&
-	    strcmp(run_state, "running") != 0)
-		return COPY_LOADED;
+	if (copy->incoming)
+		return received_copy(copy, run_state, status);
 	if (!copy->ran)
 		return COPY_COLD;
-	if (copy->attempt && !*status)
-		return COPIES;
 	/* By the status, never by the run state: one that was stopped and then failed is in
 	 * `postmigrate` too (docs/QEMU.md). */
 	if (copy->attempt && strcmp(status, "completed") == 0)
 		return COPY_COMPLETED;
+	if (copy->still)
+		return still_copy(keeper);
+	if (is_postcopy(status))
+		return COPY_FEEDING;
 	if (strcmp(run_state, "finish-migrate") == 0)
 		return COPY_SWITCHING;
 	if (copy->attempt && (is_sending(status) || is_postcopy(status)))
@@ -237,9 +257,13 @@ static void source_completed(struct keeper *keeper)
 	offer = offer_for(keeper, record->epoch, record->to);
 	if (!offer)
 		return;
+	if (clock_now() < migration->redial) {
+		keeper_look_in(keeper, migration->redial - clock_now());
+		return;
+	}
+	migration->redial = clock_now() + RECONNECT;
 	migration->source = source_free(migration->source);
 	source_begin(keeper, offer, true);
-	keeper_look_in(keeper, RECONNECT);
 }
 
 static void source_look(struct keeper *keeper, enum migration_copy copy)
@@ -284,6 +308,7 @@ static void gather(struct keeper *keeper, enum migration_copy copy, struct migra
 		.told_long = migration->told_since &&
 			     now >= migration->told_since + timers->migration_take_back,
 		.released = source_running_heard(migration->source) ||
+			    (keeper->copy && keeper->copy->end_ordered) ||
 			    (migration->taken_since &&
 			     now >= migration->taken_since + timers->migration_keep),
 		.other_copy_gone = source_gone_heard(migration->source),
@@ -332,9 +357,11 @@ static void on_back(struct keeper *keeper, int r, const struct error *err)
 {
 	struct error why = { 0 };
 
+	psk_remove(keeper);
 	if (r == 0 && migration_copy(keeper) == COPY_RUNNING && lease_check(keeper, 0, NULL) == 0 &&
 	    monitor_call(keeper->monitor, "cont", NULL, NULL, NULL, &why) == 0) {
 		keeper->copy->attempt = 0;
+		keeper->copy->still = false;
 		(void)copy_save(keeper, keeper->copy, NULL);
 	}
 	on_written(keeper, r, err);
@@ -391,12 +418,26 @@ static void write_take(struct keeper *keeper)
 	write_record(keeper, OWNERSHIP_TAKE, NULL, NULL, on_written);
 }
 
+static void announce(struct keeper *keeper)
+{
+	json_auto_t *args = json_pack("{s:i, s:i, s:i, s:i}", "initial", 50, "max", 550, "rounds",
+				      5, "step", 100);
+	struct error err = { 0 };
+
+	if (monitor_call(keeper->monitor, "announce-self", args, NULL, NULL, &err) < 0)
+		log_warning("announcing its addresses: %s", err.text);
+}
+
 /* It runs here, by migration. */
 static void arrived(struct keeper *keeper)
 {
 	struct migration *migration = keeper->migration;
 
 	checkpoint("keeper.receive.running");
+	keeper->copy->incoming = false;
+	keeper->copy->attempt = 0;
+	(void)copy_save(keeper, keeper->copy, NULL);
+	announce(keeper);
 	keeper->failure[0] = '\0';
 	backoff_reset(&keeper->backoff);
 	console_next(keeper->console);
@@ -424,16 +465,6 @@ static void came_back(struct keeper *keeper)
 					       : "the target did not take it");
 }
 
-static void announce(struct keeper *keeper)
-{
-	json_auto_t *args = json_pack("{s:i, s:i, s:i, s:i}", "initial", 50, "max", 550, "rounds",
-				      5, "step", 100);
-	struct error err = { 0 };
-
-	if (monitor_call(keeper->monitor, "announce-self", args, NULL, NULL, &err) < 0)
-		log_warning("announcing its addresses: %s", err.text);
-}
-
 static void on_cont(void *ctx, int r, json_t *value, const struct error *err)
 {
 	struct keeper *keeper = ctx;
@@ -446,7 +477,7 @@ static void on_cont(void *ctx, int r, json_t *value, const struct error *err)
 		return;
 	monitor_outdated(keeper->monitor);
 	/* QEMU's own "no" is the only answer that proves that nothing ran. */
-	if (r == -EREMOTEIO && came) {
+	if (r == -EREMOTEIO && came && migration->never_ran) {
 		report_event(keeper, "cont-refused", NULL, "%s", err->text);
 		migration->cont_refused = true;
 		copy->ran = false;
@@ -456,16 +487,18 @@ static void on_cont(void *ctx, int r, json_t *value, const struct error *err)
 	}
 	if (r < 0) {
 		log_warning("cont: %s; going by what QEMU says next", err->text);
+		keeper_look_in(keeper, RECONNECT);
 		return;
 	}
-	copy->incoming = false;
-	copy->attempt = 0;
-	(void)copy_save(keeper, copy, NULL);
-	announce(keeper);
-	if (came)
+	if (came) {
 		arrived(keeper);
-	else
+	} else {
+		copy->attempt = 0;
+		copy->still = false;
+		(void)copy_save(keeper, copy, NULL);
+		announce(keeper);
 		came_back(keeper);
+	}
 	keeper_look(keeper);
 }
 
@@ -474,6 +507,7 @@ static void let_run(struct keeper *keeper)
 	struct copy *copy = keeper->copy;
 	struct error err = { 0 };
 
+	keeper->migration->never_ran = !copy->ran;
 	copy->ran = true;
 	copy->held = false;
 	lease_begin(keeper);
@@ -624,6 +658,11 @@ bool migration_look(struct keeper *keeper)
 		return true;
 	if (copy == COPIES)
 		return keeper->copy->attempt != 0;
+	/* The keeper that let it run did not come to say so. */
+	if (copy == COPY_RUNNING && keeper->copy->incoming && ownership_held_here(keeper)) {
+		lease_begin(keeper);
+		arrived(keeper);
+	}
 	receive_look(keeper, copy);
 	source_look(keeper, copy);
 	gather(keeper, copy, &facts);

@@ -26,9 +26,11 @@ struct migration {
 	char status[24]; /* of QEMU's migration, as it last said; "" not known */
 	bool asking;	 /* a query-migrate is open */
 	bool acting;	 /* a `cont` or `migrate_cancel` is open */
+	bool never_ran;	 /* for certain: the copy, before the `cont` of this keeper */
 	bool cont_refused;
 	char from[72], from_boot[40]; /* of the record that was taken: whom to give it back to */
 	uint64_t told_since;	      /* `stopped` is said since; 0: not yet */
+	uint64_t redial;	      /* when the target's door is tried again */
 	uint64_t taken_since;	      /* the record names the target since; 0 */
 	uint64_t not_before;	      /* of the next try as source */
 	unsigned failures;

@@ -24,6 +24,7 @@
 #include "keeper/timeline.h"
 #include "model/config.h"
 #include "qemu/hardware.h"
+#include "qmp/qmp.h"
 #include "tls/tls.h"
 #include "util/checkpoint.h"
 #include "util/cleanup.h"
@@ -341,6 +342,27 @@ static void on_migrating(void *ctx, int r, const struct error *err)
 	migration_monitor_ready(source->keeper);
 }
 
+/* Before 9.0 QEMU under TCG forgets what a guest writes while it is copied (docs/QEMU.md): there it
+ * must not write.  Noted before it is done, as every stop of ours. */
+static bool keep_still(struct keeper *keeper)
+{
+	struct error err = { 0 };
+	int major = 0, minor = 0;
+
+	qmp_version(monitor_qmp(keeper->monitor), &major, &minor);
+	if (!keeper->hardware || strcmp(keeper->hardware->accelerator, "tcg") != 0 || major >= 9)
+		return false;
+	keeper->copy->still = true;
+	if (copy_save(keeper, keeper->copy, &err) < 0)
+		log_warning("%s; the next keeper would not know that the guest was stopped by us",
+			    err.text);
+	report_event(keeper, "standing-still", NULL,
+		     "the guest stands still while it is copied: QEMU %d.%d loses what a guest "
+		     "without KVM writes meanwhile",
+		     major, minor);
+	return true;
+}
+
 /* QEMU makes what it gets blocking, and would wait in `migrate` for the target's first word with
  * its guest and monitor standing still (docs/QEMU.md). */
 static void on_given(void *ctx, int r, const struct error *err)
@@ -355,6 +377,8 @@ static void on_given(void *ctx, int r, const struct error *err)
 	if (fcntl(source->stream, F_SETFL, O_NONBLOCK) < 0)
 		log_warning("cannot make the stream non-blocking: %m; ignoring");
 	source->script = script_new(source->keeper);
+	if (keep_still(source->keeper))
+		script_add(source->script, "stop", NULL);
 	script_add(source->script, "migrate", json_pack("{s:s}", "uri", "fd:stream"));
 	script_run(source->script, on_migrating, source);
 }

@@ -223,6 +223,15 @@ bool qmp_ready(const struct qmp *qmp)
 	return qmp->ready;
 }
 
+void qmp_version(const struct qmp *qmp, int *ret_major, int *ret_minor)
+{
+	json_t *version = json_object_get(
+		json_object_get(json_object_get(qmp->greeting, "QMP"), "version"), "qemu");
+
+	*ret_major = (int)json_int_or(version, "major", 0);
+	*ret_minor = (int)json_int_or(version, "minor", 0);
+}
+
 int qmp_call_fd(struct qmp *qmp, const char *command, json_t *args, int fd, uint64_t timeout_usec,
 		peer_reply_fn reply, void *ctx, struct error *err)
 {

@@ -34,6 +34,8 @@ int qmp_open(int fd, sd_event *loop, const struct qmp_ops *ops, void *ctx, struc
 	     struct error *err);
 struct qmp *qmp_close(struct qmp *qmp);
 bool qmp_ready(const struct qmp *qmp);
+/* Version of the QEMU that greeted, 0 and 0 before it did. */
+void qmp_version(const struct qmp *qmp, int *ret_major, int *ret_minor);
 
 /* As peer_call().  A refusal by QEMU is -EREMOTEIO with "COMMAND: QEMU's own words". Not ready yet:
  * -EAGAIN. */
