@@ -668,16 +668,28 @@ static struct receive *receive_new(struct keeper *keeper)
 	return receive;
 }
 
-static int load_identity(struct receive *receive, struct error *err)
+static int load_identity(const struct keeper *keeper, struct tls_identity **ret, struct error *err)
 {
-	CLEANUP_FREE char *dir = xasprintf("%s/tls", receive->keeper->config->paths.lib);
+	CLEANUP_FREE char *dir = xasprintf("%s/tls", keeper->config->paths.lib);
 	struct error why = { 0 };
-	int r = tls_identity_load(dir, &receive->identity, &why);
+	int r = tls_identity_load(dir, ret, &why);
 
 	if (r == -ENOENT)
-		return error_refuse(err, "this node is in no cluster: 'drover cluster init' makes "
-					 "one, 'drover cluster join' enters one");
+		return error_refuse(
+			err,
+			"node '%s' holds it, and this node is in no cluster: "
+			"'drover cluster init' makes one, 'drover cluster join' enters one",
+			keeper->ownership->record.node);
 	return r < 0 ? error_set(err, r, "%s", why.text) : 0;
+}
+
+int receive_check(const struct keeper *keeper, struct error *err)
+{
+	struct tls_identity *identity = NULL;
+	int r = load_identity(keeper, &identity, err);
+
+	tls_identity_unref(identity);
+	return r;
 }
 
 void receive_begin(struct keeper *keeper)
@@ -692,7 +704,7 @@ void receive_begin(struct keeper *keeper)
 	file_random_id(receive->ticket);
 	keeper->migration->timeline = timeline_new(keeper, "target", receive->source,
 						   keeper->config->node, receive->epoch);
-	r = load_identity(receive, &err);
+	r = load_identity(keeper, &receive->identity, &err);
 	if (r == 0)
 		r = open_door(receive, keeper->config->migration_port, &err);
 	if (r == 0)
@@ -724,7 +736,7 @@ void receive_resume(struct keeper *keeper)
 			       json_string_or(value, "source", ""));
 		(void)snprintf(receive->secret, sizeof(receive->secret), "%s",
 			       json_string_or(value, "secret", ""));
-		r = load_identity(receive, &err);
+		r = load_identity(keeper, &receive->identity, &err);
 	}
 	if (r == 0)
 		r = open_door(receive, (unsigned)json_int_or(value, "port", 0), &err);

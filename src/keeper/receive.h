@@ -8,9 +8,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct error;
 struct keeper;
 struct receive;
 
+/* Can anything be let in here?  Asked before a QEMU is started for it. */
+int receive_check(const struct keeper *keeper, struct error *err);
 void receive_begin(struct keeper *keeper);
 /* A keeper before this one began it: the same door, the same secret. */
 void receive_resume(struct keeper *keeper);

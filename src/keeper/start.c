@@ -228,9 +228,12 @@ static void plan_hardware(struct keeper *keeper)
 static void adopt_hardware(struct keeper *keeper)
 {
 	struct error err = { 0 };
+	int r = receive_check(keeper, &err);
 
 	keeper->remains = true;
-	if (launch_adopt(&keeper->start->launch, &err) < 0)
+	if (r == 0)
+		r = launch_adopt(&keeper->start->launch, &err);
+	if (r < 0)
 		step_failed(keeper, &err);
 	else
 		step_done(keeper);
