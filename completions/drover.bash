@@ -56,10 +56,18 @@ _drover() {
 	case $command in
 	"" | help) COMPREPLY=($(compgen -W "$commands" -- "$cur")) ;;
 	apply) compopt -o filenames && COMPREPLY=($(compgen -f -- "$cur")) ;;
-	node) COMPREPLY=($(compgen -W "status ls ready" -- "$cur")) ;;
+	node)
+		if [[ $prev == status ]]; then
+			COMPREPLY=($(compgen -W "$(_drover_nodes)" -- "$cur"))
+		else
+			COMPREPLY=($(compgen -W "status ls ready" -- "$cur"))
+		fi
+		;;
 	cluster)
 		if [[ $prev == join ]]; then
 			compopt -o filenames && COMPREPLY=($(compgen -f -- "$cur"))
+		elif [[ $prev == token || $prev == leave ]]; then
+			COMPREPLY=($(compgen -W "$(_drover_nodes)" -- "$cur"))
 		else
 			COMPREPLY=($(compgen -W "status init token join leave" -- "$cur"))
 		fi

@@ -186,13 +186,19 @@ int run_cluster_join(struct cli *cli, struct error *err)
 
 int run_cluster_leave(struct cli *cli, struct error *err)
 {
+	json_auto_t *args = json_pack("{s:s}", "node", cli->args[0] ? cli->args[0] : "");
 	json_auto_t *answer = NULL;
-	int r = ask(cli, "cluster-leave", NULL, &answer, err);
+	int r;
 
+	if (!cli->args[0])
+		(void)json_object_del(args, "node");
+	r = ask(cli, "cluster-leave", args, &answer, err);
 	if (r < 0)
 		return r;
 	if (cli->options.json)
 		print_json(answer);
+	else if (cli->args[0])
+		printf("%s is no member any more.\n", json_string_or(answer, "node", "?"));
 	else
 		printf("%s is no member any more; its agent still uses the store %s: end droverd, "
 		       "or "

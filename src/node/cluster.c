@@ -2,6 +2,7 @@
 #include "node/cluster.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,6 +14,7 @@
 #include "node/job.h"
 #include "node/membership.h"
 #include "node/node.h"
+#include "node/records.h"
 #include "node/renewal.h"
 #include "node/tokens.h"
 #include "node/vm.h"
@@ -31,6 +33,7 @@ struct work {
 	struct job job;
 	struct request *request;
 	char fingerprint[TLS_FINGERPRINT_SIZE];
+	char name[RECORD_NAME_SIZE]; /* of the node that is to leave */
 };
 
 static struct work *work_begin(struct node *node, struct request *request)
@@ -246,6 +249,22 @@ void cluster_token(struct node *node, struct request *request)
 
 /* ---- leave ---- */
 
+/* Of ourselves nothing is left but what the store knows of VMs. */
+static int forget_self(struct node *node, struct error *err)
+{
+	int r = tls_identity_remove(membership_dir(node), err);
+
+	(void)membership_reload(node, NULL);
+	info_forget(node);
+	events_add(node, NULL, "cluster-left", "its certificate and key are removed");
+	return r;
+}
+
+static bool is_self(const struct work *work)
+{
+	return strcmp(work->name, work->job.node->config->node) == 0;
+}
+
 static void on_left(void *ctx, int r, const uint64_t *versions, const struct error *err)
 {
 	struct work *work = ctx;
@@ -253,68 +272,90 @@ static void on_left(void *ctx, int r, const uint64_t *versions, const struct err
 	json_auto_t *value = NULL;
 	struct error why = { 0 };
 
-	if (r >= 0) {
-		r = tls_identity_remove(membership_dir(node), &why);
-		(void)membership_reload(node, NULL);
-	} else {
+	if (r == -ESTALE)
+		r = error_refuse(&why, "node '%s' is alive: run 'drover cluster leave' there",
+				 work->name);
+	else if (r < 0)
 		why = *err;
-	}
+	else if (is_self(work))
+		r = forget_self(node, &why);
+	else
+		events_add(node, NULL, "member-removed", "node '%s'", work->name);
 	if (r < 0) {
 		work_fail(work, &why);
 		return;
 	}
-	info_forget(node);
-	events_add(node, NULL, "cluster-left", "its certificate and key are removed");
-	value = json_pack("{s:s, s:s}", "node", node->config->node, "store",
-			  store_address(node->store));
+	value = json_pack("{s:s, s:s?}", "node", work->name, "store",
+			  is_self(work) ? store_address(node->store) : NULL);
 	request_return(work->request, value);
 	job_end(&work->job);
 }
 
-static const struct node_vm *held_here(const struct node *node)
+static const struct node_vm *held_by(const struct node *node, const char *name)
 {
+	bool self = strcmp(name, node->config->node) == 0;
+
 	for (size_t i = 0; i < node->n_vms; i++) {
 		const struct node_vm *vm = node->vms[i];
 
-		if (vm_is_here(vm) || strcmp(vm->owner.node, node->config->node) == 0)
+		if ((self && vm_is_here(vm)) || strcmp(vm->owner.node, name) == 0)
 			return vm;
 	}
 	return NULL;
 }
 
-static int leave_check(const struct node *node, struct error *err)
+static int leave_check(const struct node *node, const char *name, struct error *err)
 {
-	const struct node_vm *vm = held_here(node);
+	const struct node_vm *vm = held_by(node, name);
 
+	if (config_check_node(name) < 0)
+		return error_usage(err, "'%s' is no name of a node", name);
 	if (!membership_identity(node))
 		return error_refuse(err, "this node is in no cluster");
+	if (records_trouble(node))
+		return error_try_again(err, "whether VMs are held by node '%s' is not known: %s",
+				       name, records_trouble(node));
 	if (vm)
-		return error_refuse(
-			err,
-			"VM '%s' is held by this node; move it, or stop it with 'drover "
-			"stop %s'",
-			vm->name, vm->name);
+		return error_refuse(err,
+				    "VM '%s' is held by node '%s'; move it, or stop it with "
+				    "'drover stop %s'",
+				    vm->name, name, vm->name);
 	return 0;
 }
 
 /* The last one takes the authority along; before that its key must stay. */
-static int leave_write(struct work *work, size_t members, struct error *err)
+static int leave_write(struct work *work, bool authority, size_t members, struct error *err)
 {
 	struct node *node = work->job.node;
-	bool authority = authority_here(membership_dir(node));
-	char member[RECORD_KEY_SIZE], info[RECORD_KEY_SIZE];
-	const struct store_op ops[] = {
-		{ STORE_DELETE, key_member(member, node->config->node), STORE_ANY, NULL, false },
-		{ STORE_DELETE, key_node(info, node->config->node, "info"), STORE_ANY, NULL,
+	char member[RECORD_KEY_SIZE], info[RECORD_KEY_SIZE], session[RECORD_KEY_SIZE];
+	struct store_op ops[] = {
+		{ STORE_DELETE, key_member(member, work->name), STORE_ANY, NULL, false },
+		{ STORE_DELETE, key_node(info, work->name, "info"), STORE_ANY, NULL, false },
+		/* Another one: only when it is not there. */
+		{ STORE_CHECK, key_node(session, work->name, "session"), STORE_ABSENT, NULL,
 		  false },
-		{ STORE_DELETE, KEY_AUTHORITY, STORE_ANY, NULL, false },
 	};
 
 	if (authority && members > 1)
-		return error_refuse(err, "the certificates of this cluster are signed here: it can "
-					 "leave only as the last one");
-	return ask_write(node, ops, authority ? 3 : 2, node->config->timers.session, on_left, work,
-			 err);
+		return error_refuse(err,
+				    "the certificates of this cluster are signed by node '%s': "
+				    "it can leave only as the last one",
+				    work->name);
+	if (authority)
+		ops[2] = (struct store_op){ STORE_DELETE, KEY_AUTHORITY, STORE_ANY, NULL, false };
+	return ask_write(node, ops, authority || !is_self(work) ? 3 : 2,
+			 node->config->timers.session, on_left, work, err);
+}
+
+static int leave_as(struct work *work, const struct store_entry *entries, size_t count,
+		    struct error *err)
+{
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(entries[i].key + strlen(KEY_MEMBERS), work->name) == 0)
+			return leave_write(work, json_bool_or(entries[i].value, "authority", false),
+					   count, err);
+	return error_refuse(err, "node '%s' is no member; 'drover cluster status' shows who is",
+			    work->name);
 }
 
 static void on_members(void *ctx, int r, const struct store_entry *entries, size_t count,
@@ -325,7 +366,7 @@ static void on_members(void *ctx, int r, const struct store_entry *entries, size
 
 	if (r < 0)
 		work_fail(work, err);
-	else if (leave_write(work, count, &why) < 0)
+	else if (leave_as(work, entries, count, &why) < 0)
 		work_fail(work, &why);
 }
 
@@ -335,7 +376,9 @@ void cluster_leave(struct node *node, struct request *request)
 	struct error err = { 0 };
 	int r;
 
-	r = leave_check(node, &err);
+	(void)snprintf(work->name, sizeof(work->name), "%s",
+		       json_string_or(request_args(request), "node", node->config->node));
+	r = leave_check(node, work->name, &err);
 	if (r >= 0)
 		r = store_list(node->store, KEY_MEMBERS, on_members, work, &err);
 	if (r < 0)

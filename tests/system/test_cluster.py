@@ -164,6 +164,41 @@ def test_who_leaves_is_no_member_and_the_authority_is_the_last_to_go(pair):
 	assert beta.drover('cluster', 'init').rc == 0
 
 
+def test_a_node_that_is_gone_for_good_is_removed_by_another_one(pair, new_node):
+	alpha, beta = pair
+	refused = alpha.drover('cluster', 'leave', 'beta')
+	assert refused.rc == 69 and 'is alive' in refused.err
+	assert alpha.drover('cluster', 'leave', 'gamma').rc == 69
+	beta.kill_agent()
+	alpha.wait(lambda: alpha.drover('cluster', 'leave', 'beta').rc == 0, 'its session is over')
+	assert [member['name'] for member in status(alpha)['members']] == ['alpha']
+	# It comes back with its certificate, which is worth nothing now.
+	beta.start_agent()
+	gone = talk(alpha, member_context(beta), {'execute': 'ping', 'id': 1})
+	assert gone == []
+
+
+def test_a_token_is_good_for_an_hour(pair, new_node):
+	alpha, _ = pair
+	gamma = new_node('gamma')
+	token = token_of(alpha)
+	path = alpha.lib / 'tls/tokens.json'
+	tokens = json.loads(path.read_text())
+	for kept in tokens.values():
+		kept['until'] -= 3600
+	path.write_text(json.dumps(tokens))
+	refused = join(gamma, token)
+	assert refused.rc == 69 and 'hour is over' in refused.err
+
+
+def member_context(host):
+	"""TLS with the certificate of that node."""
+	context = ssl.create_default_context(cafile=host.lib / 'tls/ca.pem')
+	context.check_hostname = False
+	context.load_cert_chain(host.lib / 'tls/node.pem')
+	return context
+
+
 def test_a_node_that_holds_a_vm_does_not_leave(pair):
 	_, beta = pair
 	beta.apply(drover.micro('held', kvm_host='beta'))
@@ -199,9 +234,7 @@ def test_a_stranger_may_only_ask_to_join_and_a_former_member_nothing(pair):
 	assert answer['error']['class'] == 'refused' and 'token' in answer['error']['desc']
 	# Where no authority is, a stranger is not even heard.
 	assert talk(beta, stranger, {'execute': 'join', 'id': 1}) == []
-	member = ssl.create_default_context(cafile=beta.lib / 'tls/ca.pem')
-	member.check_hostname = False
-	member.load_cert_chain(beta.lib / 'tls/node.pem')
+	member = member_context(beta)
 	[answer] = talk(alpha, member, {'execute': 'renew', 'id': 1, 'arguments': {'request': 'x'}})
 	assert answer['error']['class'] == 'bad-data'
 	assert beta.drover('cluster', 'leave').rc == 0
@@ -349,9 +382,7 @@ def test_a_node_that_does_not_answer_is_named(pair):
 
 def test_a_member_asks_only_what_is_about_a_vm(pair):
 	alpha, beta = pair
-	member = ssl.create_default_context(cafile=beta.lib / 'tls/ca.pem')
-	member.check_hostname = False
-	member.load_cert_chain(beta.lib / 'tls/node.pem')
+	member = member_context(beta)
 	for command in 'config', 'apply', 'shutdown-all', 'cluster-token', 'ensure', 'logs', 'join':
 		[answer] = talk(alpha, member, {'execute': command, 'id': 1})
 		assert answer['error']['class'] == 'refused', command
