@@ -40,6 +40,7 @@ struct move {
 	bool wait, waiting;
 	json_t *value; /* as written */
 	uint64_t number;
+	uint64_t epoch; /* what the target told before that is about an older copy */
 	int tries;
 	sd_event_source *deadline;
 	json_t *shown; /* the last progress */
@@ -144,11 +145,13 @@ static void show_progress(struct move *move, const struct node_vm *vm, const cha
 }
 
 /* Of the copy on the target, as that node told it last. */
-static enum vm_state state_there(const struct node_vm *vm, const char **ret_reason)
+static enum vm_state state_there(const struct move *move, const struct node_vm *vm,
+				 const char **ret_reason)
 {
 	int state = vm_state_of(json_string_or(vm->said, "state", ""));
 
-	if (state < 0 || strcmp(json_string_or(vm->said, "node", ""), vm_target(vm)) != 0)
+	if (state < 0 || strcmp(json_string_or(vm->said, "node", ""), vm_target(vm)) != 0 ||
+	    json_int_or(vm->said, "epoch", 0) < (int64_t)move->epoch)
 		return VM_UNKNOWN;
 	*ret_reason = json_string_or(vm->said, "reason", NULL);
 	return (enum vm_state)state;
@@ -172,7 +175,7 @@ static void look_waiting(struct move *move, const struct node_vm *vm)
 	if (!vm_target(vm))
 		return;
 	if (strcmp(vm_target(vm), vm->node->config->node) != 0)
-		state = state_there(vm, &reason);
+		state = state_there(move, vm, &reason);
 	r = placement_arrived(&facts, move->number, vm->wish, state, reason, &err);
 	if (r != 0)
 		move_end(move, r < 0 ? r : 0, &err);
@@ -353,6 +356,7 @@ static int order(struct move *move, const struct node_vm *vm, const json_t *node
 	if (r < 0)
 		return r;
 	move->number = next.number;
+	move->epoch = vm->owner.epoch + (move->order.verb != PLACE_CANCEL);
 	json_decref(move->value);
 	move->value = placement_json(&next);
 	return write_placement(move, vm, err);

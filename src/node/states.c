@@ -61,7 +61,8 @@ static json_t *state_json(const struct node_vm *vm)
 {
 	static const char *const kept[] = { "state", "reason",	"since", "exit",
 					    "wish",  "started", "pid",	 "running_generation" };
-	json_t *value = json_pack("{s:i, s:s}", "v", 1, "node", vm->node->config->node);
+	json_t *value = json_pack("{s:i, s:s, s:I}", "v", 1, "node", vm->node->config->node,
+				  "epoch", (json_int_t)vm->owner.epoch);
 
 	for (size_t i = 0; i < ARRAY_SIZE(kept); i++)
 		if (json_object_get(vm->told, kept[i]))

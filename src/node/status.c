@@ -377,6 +377,9 @@ static void say_wish(json_t *list, const struct node_vm *vm)
 	case WISH_ELSEWHERE:
 		say(list, "It belongs on node '%s' (%s), and this node is '%s'.", vm_target(vm),
 		    placement_words(vm, source, sizeof(source)), node);
+		if (vm_is_here(vm))
+			say(list, "It is moved there; 'drover migrate %s --cancel' lets it stay.",
+			    name);
 		break;
 	case WISH_NODE_STOPPED:
 		say(list, "It should be off: this node is in mode 'stopped'; 'drover node ready' "

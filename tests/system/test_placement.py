@@ -3,7 +3,7 @@
 written, and who runs the VM next time."""
 import pytest
 
-from drover import micro
+from drover import Ticks, micro
 
 
 @pytest.fixture
@@ -114,3 +114,18 @@ def test_an_order_survives_both_agents_and_the_newest_counts(pair):
 		host.wait(lambda h=host: h.vm('m1')['target'] == 'alpha', f'{host.name} knows')
 	alpha.restart_agent()
 	assert alpha.vm('m1')['target'] == 'alpha' and placement(alpha, 'm1')['number'] == 2
+
+
+def test_fc_M8_no_node_that_could_take_it_means_it_stays(pair):
+	"""An order cannot be carried out as long as these two are no cluster: nothing happens to it."""
+	alpha, beta = pair
+	alpha.apply(micro('m1'))
+	with Ticks(alpha, 'm1') as ticks:
+		done = alpha.drover('migrate', 'm1', '--to', 'beta', '--timeout', '3s')
+		assert done.rc == 75 and 'is not there yet; what was ordered stands' in done.err
+		assert "It is moved there; 'drover migrate m1 --cancel' lets it stay." in alpha.cli('explain', 'm1').out
+		alpha.cli('migrate', 'm1', '--cancel')
+		vm = alpha.vm('m1')
+		assert (vm['state'], vm['wish'], vm['target']) == ('running', 'run', 'alpha')
+		ticks.check()
+	beta.wait(lambda: not beta.left(), 'nothing is left of a receiver')

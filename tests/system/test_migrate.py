@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands that move a running guest: migrate, unmigrate, move, and what they show."""
+import signal
+
+import pytest
+
+from drover import micro
+from journey import Witness, make_cluster, wait_runs_on
+
+# Generous: two guests under TCG on a busy machine.
+LONG = ('--timeout', '120s')
+
+
+@pytest.fixture
+def pair(new_host, tmp_path):
+	return make_cluster(new_host, tmp_path)
+
+
+@pytest.mark.asan
+def test_a_guest_is_migrated_and_brought_home_by_commands_that_wait(pair):
+	alpha, beta = pair
+	alpha.apply(micro('m1'))
+	with Witness(pair, 'm1') as witness:
+		assert alpha.cli('migrate', 'm1', '--to', 'beta', *LONG).out == 'm1: running\n'
+		vm = beta.vm('m1')
+		assert (vm['state'], vm['target'], vm['placement']['return_to']) == ('running', 'beta', 'alpha')
+		alpha.cli('unmigrate', 'm1', *LONG)
+		vm = alpha.vm('m1')
+		assert (vm['state'], vm['node'], vm['placement']['kind']) == ('running', 'alpha', 'move')
+		alpha.cli('migrate', 'm1', *LONG)
+		assert beta.vm('m1')['state'] == 'running', 'the only other node was chosen'
+		beta.cli('move', 'm1', '--to', 'beta', *LONG)
+		assert beta.vm('m1')['placement']['kind'] == 'move'
+		assert 'there is no way back' in beta.drover('unmigrate', 'm1').err
+		witness.check(moves=3)
+
+
+def test_migrations_shows_each_with_its_steps_and_pause(pair):
+	alpha, beta = pair
+	alpha.apply(micro('m1'))
+	alpha.cli('migrate', 'm1', '--to', 'beta', *LONG)
+	alpha.wait(lambda: alpha.cli('migrations', 'm1', '--format', 'json').json(), 'alpha has told its side')
+	text = alpha.cli('migrations', 'm1').out
+	assert text.startswith('m1: alpha -> beta, moved; began ')
+	assert 'us between STOP and RESUME' in text and ' s  switching\n' in text
+	[line] = beta.cli('migrations', '--format', 'json').json()
+	assert (line['vm'], line['role'], line['result']) == ('m1', 'target', 'moved')
+	assert alpha.cli('migrations', 'm2').out == ''
+
+
+def test_an_order_may_be_given_to_any_node(pair):
+	alpha, beta = pair
+	alpha.apply(micro('m1'))
+	beta.wait(lambda: 'm1' in beta.vms(), 'beta knows of it')
+	assert "is on node 'alpha' already" in beta.drover('migrate', 'm1', '--to', 'alpha').err
+	beta.cli('migrate', 'm1', '--to', 'beta', *LONG)
+	alpha.wait(lambda: alpha.vm('m1')['node'] == 'beta', 'alpha knows where it went')
+	alpha.cli('migrate', 'm1', '--to', 'alpha', *LONG)
+	assert alpha.vm('m1')['placement']['kind'] == 'move', 'that is its home'
+
+
+def hold_copying(source, target, vm, *words):
+	"""An order to migrate, held while memory is copied; the keeper."""
+	source.hold_at('keeper.source.copying')
+	source.cli('migrate', vm, '--to', target.name, '--no-wait', *words)
+	return source.held('keeper.source.copying')
+
+
+def go_on(host, keeper):
+	host.hold_at()
+	keeper.signal(signal.SIGCONT)
+
+
+def test_a_migration_is_cancelled_and_the_guest_stays(pair):
+	alpha, beta = pair
+	alpha.apply(micro('m1'))
+	pid = alpha.vm('m1')['pid']
+	with Witness(pair, 'm1') as witness:
+		keeper = hold_copying(alpha, beta, 'm1')
+		alpha.cli('migrate', 'm1', '--cancel', '--no-wait')
+		vm = alpha.vm('m1')
+		assert vm['target'] == 'alpha' and vm['placement']['cancel'] == 2
+		go_on(alpha, keeper)
+		assert wait_runs_on(pair, 'm1', alpha)['pid'] == pid
+		witness.check(moves=1)
+	beta.wait(lambda: not beta.left(), 'nothing is left of the receiver')
+	alpha.wait(lambda: alpha.vm('m1')['migration'] is None, 'it is over')
+	assert 'is not being moved' in alpha.drover('migrate', 'm1', '--cancel').err
+
+
+def test_fc_M17_the_newest_target_wins(new_host, tmp_path):
+	hosts = make_cluster(new_host, tmp_path, names=('alpha', 'beta', 'gamma'))
+	alpha, beta, gamma = hosts
+	alpha.apply(micro('m1'))
+	with Witness(hosts, 'm1') as witness:
+		keeper = hold_copying(alpha, beta, 'm1')
+		alpha.cli('migrate', 'm1', '--to', 'gamma', '--no-wait')
+		go_on(alpha, keeper)
+		vm = wait_runs_on(hosts, 'm1', gamma)
+		witness.check(moves=4)
+	assert vm['placement']['return_to'] == 'alpha'
+	beta.wait(lambda: not beta.left(), 'nothing is left of the first receiver')
+
+
+def test_fc_M13_one_leaves_after_the_other(pair):
+	alpha, beta = pair
+	for name in ('m1', 'm2'):
+		alpha.apply(micro(name))
+	keeper = hold_copying(alpha, beta, 'm1')
+	alpha.cli('migrate', 'm2', '--to', 'beta', '--no-wait')
+	beta.wait(lambda: beta.vm('m2')['target'] == 'beta', 'beta knows of the second')
+	assert beta.qemu('m1') and not beta.qemu('m2')
+	go_on(alpha, keeper)
+	for name in ('m1', 'm2'):
+		wait_runs_on(pair, name, beta)
+
+
+def test_by_shutdown_when_it_was_ordered_so(pair):
+	alpha, beta = pair
+	alpha.apply(micro('m1'))
+	alpha.cli('migrate', 'm1', '--to', 'beta', '--method', 'shutdown', *LONG)
+	assert beta.vm('m1')['state'] == 'running'
+	assert beta.serial('m1').count('MICRO-UP') == 1 and alpha.qemus() == []
+	assert alpha.cli('migrations').out == ''
