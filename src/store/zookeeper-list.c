@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* All keys below a prefix: a walk over the directories, with many requests under way at once.  It
- * is no snapshot: what changes meanwhile is seen or not, key by key, and a watch tells of it. */
+ * is no snapshot: what changes meanwhile is seen or not, key by key, and a watch tells of it.
+ *
+ * Who watches a prefix lists it again and again.  A directory is a bell for each change of its keys
+ * (zookeeper-tree.c), so while its zxid is the same, those of its keys that are still there are
+ * what they were: only directories that changed are read.  What was listed last is kept with the
+ * watch, as {DIRECTORY: {"zxid": N, "keys": {KEY: [VERSION, VALUE]}}}. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +29,7 @@ struct list_call {
 	store_list_fn reply;
 	void *ctx;
 	bool begun;
+	json_t *last, *listing; /* the one before (or NULL), and this one */
 	struct place *places, *pending;
 	struct store_entry *entries;
 	size_t count, room;
@@ -67,9 +73,54 @@ static void list_reset(struct list_call *list)
 	}
 	list->count = 0;
 	list->begun = false;
+	json_decref(list->last);
+	json_decref(list->listing);
+	list->last = list->listing = NULL;
 }
 
 static void list_pump(struct list_call *list);
+
+/* A key of a directory that was listed; takes `value`. */
+static void key_add(struct list_call *list, const char *key, json_t *value, uint64_t version)
+{
+	CLEANUP_FREE char *dir = xasprintf("%.*s", (int)zk_parent(key, strlen(key)), key);
+	json_t *keys = json_object_get(json_object_get(list->listing, dir), "keys");
+
+	(void)json_object_set_new(keys, key, json_pack("[I, O]", (json_int_t)version, value));
+	entry_add(list, key, value, version);
+}
+
+/* Is it known from the last listing, and was its directory not changed since? */
+static bool key_known(struct list_call *list, const char *dir, json_int_t zxid, const char *key)
+{
+	const json_t *last = json_object_get(list->last, dir);
+	const json_t *known = json_object_get(json_object_get(last, "keys"), key);
+
+	if (!known || json_integer_value(json_object_get(last, "zxid")) != zxid)
+		return false;
+	key_add(list, key, json_incref(json_array_get(known, 1)),
+		(uint64_t)json_integer_value(json_array_get(known, 0)));
+	return true;
+}
+
+static void dir_read(struct list_call *list, const char *dir, const struct zk_reply *reply)
+{
+	json_int_t zxid = reply->stat->mzxid;
+
+	(void)json_object_set_new(list->listing, dir,
+				  json_pack("{s:I, s:{}}", "zxid", zxid, "keys"));
+	for (int32_t i = 0; i < reply->names->count; i++) {
+		CLEANUP_FREE char *key = NULL;
+		const char *part = NULL;
+		enum zk_name kind = zk_name_read(reply->names->data[i], &part);
+
+		if (kind == ZK_NAME_OTHER)
+			continue;
+		key = xasprintf("%s/%s", dir, part);
+		if (kind == ZK_NAME_DIR || !key_known(list, dir, zxid, key))
+			place_add(list, TAKE_PTR(key), kind == ZK_NAME_DIR);
+	}
+}
 
 static void on_key(struct zk_request *request, const struct zk_reply *reply)
 {
@@ -86,7 +137,7 @@ static void on_key(struct zk_request *request, const struct zk_reply *reply)
 	if (r < 0)
 		list->r = r;
 	else if (node.version > 0)
-		entry_add(list, place->key, value, node.version);
+		key_add(list, place->key, value, node.version);
 	list_pump(list);
 }
 
@@ -100,13 +151,8 @@ static void on_dir(struct zk_request *request, const struct zk_reply *reply)
 	zk_call_progress(request->call);
 	if (reply->rc != ZOK && reply->rc != ZNONODE)
 		list->r = zk_fail(reply->rc, &list->err, place->key);
-	for (int32_t i = 0; reply->rc == ZOK && i < reply->names->count; i++) {
-		const char *part = NULL;
-		enum zk_name kind = zk_name_read(reply->names->data[i], &part);
-
-		if (kind != ZK_NAME_OTHER)
-			place_add(list, xasprintf("%s/%s", place->key, part), kind == ZK_NAME_DIR);
-	}
+	if (reply->rc == ZOK)
+		dir_read(list, place->key, reply);
 	list_pump(list);
 }
 
@@ -143,6 +189,8 @@ static int list_step(struct zk_call *call, bool lost, struct error *err)
 	if (!list->begun) {
 		list->begun = true;
 		list->r = 0;
+		list->last = zk_watch_listing(call->zk, list->prefix);
+		list->listing = json_object();
 		zk_sync(call->zk, call, NULL, NULL);
 		place_add(list, xasprintf("%.*s", (int)strlen(list->prefix) - 1, list->prefix),
 			  true);
@@ -154,6 +202,7 @@ static int list_step(struct zk_call *call, bool lost, struct error *err)
 			*err = list->err;
 		return list->r;
 	}
+	zk_watch_listed(call->zk, list->prefix, list->listing);
 	if (list->count > 0)
 		qsort(list->entries, list->count, sizeof(*list->entries), entry_compare);
 	return 0;

@@ -92,6 +92,13 @@ static void on_names(int rc, const struct String_vector *names, const void *data
 	request_done((void *)(uintptr_t)data, &(struct zk_reply){ .rc = rc, .names = names });
 }
 
+static void on_names_stat(int rc, const struct String_vector *names, const struct Stat *stat,
+			  const void *data)
+{
+	request_done((void *)(uintptr_t)data,
+		     &(struct zk_reply){ .rc = rc, .names = names, .stat = stat });
+}
+
 static void on_stat(int rc, const struct Stat *stat, const void *data)
 {
 	request_done((void *)(uintptr_t)data, &(struct zk_reply){ .rc = rc, .stat = stat });
@@ -144,7 +151,7 @@ void zk_children(struct zk *zk, struct zk_call *call, void *subject, const char 
 	int rc = ZINVALIDSTATE;
 
 	if (zk->link.handle)
-		rc = zoo_aget_children(zk->link.handle, path, 0, on_names, request);
+		rc = zoo_aget_children2(zk->link.handle, path, 0, on_names_stat, request);
 	request_begun(request, rc);
 }
 

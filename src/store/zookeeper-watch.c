@@ -13,7 +13,9 @@
 struct zk_watch {
 	struct store_watch watch;
 	struct zk_watch *next;
+	char *prefix;
 	char *dir, *shadows;
+	json_t *listing;	   /* of the prefix, the last one */
 	bool dir_set, shadows_set; /* ZooKeeper will tell us of the next change */
 	bool look_wanted;
 	store_look_fn look;
@@ -106,11 +108,31 @@ static void watch_set(struct zk_watch *watch)
 	struct zk *zk = zk_of(watch);
 
 	zk_forget(zk, watch);
+	json_decref(watch->listing); /* who knows what the servers were given meanwhile */
+	watch->listing = NULL;
 	watch->look_wanted = true;
 	watch->dir_set = watch->shadows_set = false;
 	zk_watch_node(zk, watch, watch->dir, on_event, on_dir_set);
 	shadows_set(watch);
 	zk_turn(zk);
+}
+
+json_t *zk_watch_listing(const struct zk *zk, const char *prefix)
+{
+	for (struct zk_watch *watch = zk->watches; watch; watch = watch->next)
+		if (strcmp(watch->prefix, prefix) == 0)
+			return json_incref(watch->listing);
+	return NULL;
+}
+
+void zk_watch_listed(struct zk *zk, const char *prefix, json_t *listing)
+{
+	for (struct zk_watch *watch = zk->watches; watch; watch = watch->next)
+		if (strcmp(watch->prefix, prefix) == 0) {
+			json_decref(watch->listing);
+			watch->listing = json_incref(listing);
+			return;
+		}
 }
 
 void zk_watch_all(struct zk *zk)
@@ -130,6 +152,8 @@ static int watch_due(sd_event_source *source, void *userdata)
 static void watch_free(struct zk_watch *watch)
 {
 	(void)sd_event_source_disable_unref(watch->due);
+	json_decref(watch->listing);
+	free(watch->prefix);
 	free(watch->dir);
 	free(watch->shadows);
 	free(watch);
@@ -143,6 +167,7 @@ int zk_watch(struct store *store, const char *prefix, store_look_fn look, void *
 	int r;
 
 	watch->watch.store = store;
+	watch->prefix = xstrdup(prefix);
 	watch->dir = zk_dir(zk, prefix, strlen(prefix) - 1);
 	watch->shadows = zk_shadow_dir(watch->dir);
 	watch->look = look;

@@ -246,7 +246,10 @@ void zk_plan_done(struct zk_plan *plan);
 int zk_write(struct store *store, const struct store_op *ops, size_t count, store_write_fn reply,
 	     void *ctx, struct error *err);
 
-/* zookeeper-watch.c */
+/* zookeeper-watch.c.  The last listing of a prefix that is watched, as zookeeper-list.c keeps it:
+ * NULL if there is none, or nobody watches. */
+json_t *zk_watch_listing(const struct zk *zk, const char *prefix);
+void zk_watch_listed(struct zk *zk, const char *prefix, json_t *listing);
 int zk_watch(struct store *store, const char *prefix, store_look_fn look, void *ctx,
 	     struct store_watch **ret_watch, struct error *err);
 void zk_unwatch(struct store_watch *watch);

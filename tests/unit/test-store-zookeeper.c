@@ -182,6 +182,96 @@ static void what_is_too_much_for_one_request_is_refused_before_it_is_sent(void *
 	assert_int_equal(ask_write(s->loop, s->store, ops, OPS - 1, &answer), 0);
 }
 
+static void number_check(const json_t *list, const char *key, int number)
+{
+	size_t index;
+	json_t *at;
+
+	json_array_foreach(list, index, at)
+	{
+		if (strcmp(json_string_value(json_array_get(at, 0)), key) == 0) {
+			assert_int_equal(json_integer_value(json_array_get(at, 1)), number);
+			return;
+		}
+	}
+	assert_int_equal(number, -1);
+}
+
+static void on_numbers(void *ctx, int r, const struct store_entry *entries, size_t count,
+		       const struct error *err)
+{
+	struct answer *answer = ctx;
+
+	assert_int_equal(r, 0);
+	answer->done = true;
+	answer->list = json_array();
+	for (size_t i = 0; i < count; i++)
+		json_array_append_new(answer->list,
+				      json_pack("[s, I]", entries[i].key,
+						json_int_or(entries[i].value, "n", -2)));
+}
+
+static void ask_numbers(struct scene *s, struct answer *answer)
+{
+	answer_done(answer);
+	assert_int_equal(store_list(s->store, "/d/", on_numbers, answer, NULL), 0);
+	assert_true(loop_until(s->loop, &answer->done));
+}
+
+static int requests_received(void)
+{
+	char answer[4096];
+	const char *at;
+
+	assert_true(server_asks(server.port, "srvr", answer, sizeof(answer)));
+	at = strstr(answer, "Received: ");
+	assert_non_null(at);
+	return atoi(at + strlen("Received: "));
+}
+
+static void what_is_watched_is_listed_again_without_reading_what_did_not_change(void **state)
+{
+	enum { DIRS = 5, KEYS = 40 };
+	struct scene *s = *state;
+	struct store *other = open_with(s, "");
+	struct session session = { 0 };
+	struct store_watch *watch;
+	struct looks looks = { 0 };
+	ANSWER answer = { 0 }, numbers = { 0 };
+	char key[32];
+	int before;
+
+	for (int i = 0; i < DIRS * KEYS; i++) {
+		(void)snprintf(key, sizeof(key), "/d/x%d/k%d", i / KEYS, i % KEYS);
+		assert_int_equal(ask_put(s->loop, other, key, STORE_ABSENT, i, &answer), 0);
+	}
+	session_begin(s, other, 60 * USEC_PER_SEC, &session);
+	assert_int_equal(put_ephemeral(s, other, "/d/x0/me"), 0);
+	assert_int_equal(store_watch(s->store, "/d/", on_look, &looks, &watch, NULL), 0);
+	ask_numbers(s, &numbers);
+	assert_int_equal(json_array_size(numbers.list), DIRS * KEYS + 1);
+
+	before = requests_received();
+	assert_int_equal(ask_put(s->loop, other, "/d/x1/k0", STORE_ANY, 1000, &answer), 0);
+	assert_int_equal(ask_delete(s->loop, other, "/d/x1/k1", STORE_ANY, &answer), 0);
+	assert_int_equal(ask_delete(s->loop, other, "/d/x1/k2", STORE_ANY, &answer), 0);
+	assert_int_equal(ask_put(s->loop, other, "/d/x1/k2", STORE_ABSENT, 2000, &answer), 0);
+	assert_int_equal(ask_put(s->loop, other, "/d/y/z", STORE_ABSENT, 3000, &answer), 0);
+	assert_int_equal(store_session_close(other, NULL), 0);
+	session_await(s->loop, &session, STORE_LOST);
+	ask_numbers(s, &numbers);
+	assert_true(requests_received() - before < DIRS * KEYS);
+	assert_int_equal(json_array_size(numbers.list), DIRS * KEYS);
+	number_check(numbers.list, "/d/x0/k0", 0);
+	number_check(numbers.list, "/d/x0/me", -1);
+	number_check(numbers.list, "/d/x1/k0", 1000);
+	number_check(numbers.list, "/d/x1/k1", -1);
+	number_check(numbers.list, "/d/x1/k2", 2000);
+	number_check(numbers.list, "/d/x1/k3", KEYS + 3);
+	number_check(numbers.list, "/d/y/z", 3000);
+	(void)store_close(other);
+}
+
 /* Nobody writes anything then. */
 static void a_watch_far_above_hears_of_the_end_of_a_session(void **state)
 {
@@ -328,6 +418,9 @@ int main(void)
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			what_is_too_much_for_one_request_is_refused_before_it_is_sent, setup,
+			teardown),
+		cmocka_unit_test_setup_teardown(
+			what_is_watched_is_listed_again_without_reading_what_did_not_change, setup,
 			teardown),
 		cmocka_unit_test_setup_teardown(a_watch_far_above_hears_of_the_end_of_a_session,
 						setup, teardown),
