@@ -25,6 +25,11 @@ def tap(prefix, stdout):
 	for line in stdout.splitlines():
 		if plan := re.match(r"1\.\.(\d+)", line):
 			announced += int(plan[1])
+		# cmocka writes of a test that skips itself "not ok 5 # SKIP its_name".
+		if found := re.match(r"(?:not )?ok \d+ # SKIP (.*)", line):
+			heard += 1
+			say("skipped", f"{prefix}/{found[1]}")
+			continue
 		if not (found := re.match(r"(not )?ok \d+(?: -)? (.*?)( *# SKIP.*)?$", line)):
 			continue
 		heard += 1
