@@ -29,6 +29,7 @@ struct http_transfer {
 	CURL *easy;
 	struct curl_slist *headers;
 	char *request_body;
+	size_t request_length, request_sent;
 	http_answer_fn answer;
 	void *ctx;
 
@@ -142,7 +143,7 @@ static void transfer_finish(struct http_transfer *transfer, CURLcode code)
 	/* Now its connection serves what the answer makes us ask. */
 	(void)curl_multi_remove_handle(transfer->http->multi, transfer->easy);
 	answer.status = (int)status;
-	answer.unsent = code == CURLE_COULDNT_CONNECT;
+	answer.unsent = code == CURLE_COULDNT_CONNECT && transfer->request_sent == 0;
 	answer.trouble = transfer->trouble[0] ? transfer->trouble : curl_easy_strerror(code);
 	transfer->answer(transfer->ctx, &answer);
 }
@@ -179,6 +180,21 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *userdata)
 	}
 	text_add(&transfer->body, bytes, size * count);
 	return size * count;
+}
+
+/* The body of a request.  Nobody can take it back to its beginning, so libcurl, which would repeat
+ * a request on another connection when a kept one breaks, does not repeat one whose body was sent:
+ * it may have been carried out. */
+static size_t on_request_body(char *bytes, size_t size, size_t count, void *userdata)
+{
+	struct http_transfer *transfer = userdata;
+	size_t length = transfer->request_length - transfer->request_sent;
+
+	if (length > size * count)
+		length = size * count;
+	memcpy(bytes, transfer->request_body + transfer->request_sent, length);
+	transfer->request_sent += length;
+	return length;
 }
 
 static size_t on_header(char *bytes, size_t size, size_t count, void *userdata)
@@ -249,9 +265,11 @@ static void transfer_set_up(struct http_transfer *transfer, const struct http_re
 	if (request->ca_file)
 		(void)curl_easy_setopt(easy, CURLOPT_CAINFO, request->ca_file);
 	if (transfer->request_body) {
-		(void)curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE,
-				       (curl_off_t)request->length);
-		(void)curl_easy_setopt(easy, CURLOPT_POSTFIELDS, transfer->request_body);
+		(void)curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L);
+		(void)curl_easy_setopt(easy, CURLOPT_INFILESIZE_LARGE,
+				       (curl_off_t)transfer->request_length);
+		(void)curl_easy_setopt(easy, CURLOPT_READFUNCTION, on_request_body);
+		(void)curl_easy_setopt(easy, CURLOPT_READDATA, transfer);
 	}
 }
 
@@ -275,6 +293,7 @@ int http_send(struct http *http, const struct http_request *request, http_answer
 	if (request->body) {
 		transfer->request_body = xcalloc(1, request->length + 1);
 		memcpy(transfer->request_body, request->body, request->length);
+		transfer->request_length = request->length;
 	}
 	if (!transfer->easy || !headers_set(transfer, request->header)) {
 		transfer_free(transfer);

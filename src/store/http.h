@@ -36,7 +36,8 @@ struct http_request {	    /* all borrowed for the call only */
 	size_t limit; /* greatest body of an answer; 0: thrown away, whatever its size */
 };
 
-/* `answer` is called once, from the loop, never from inside the call; the transfer is gone then. */
+/* A request with a body is never repeated by itself once it was sent.
+ * `answer` is called once, from the loop, never from inside the call; the transfer is gone then. */
 int http_send(struct http *http, const struct http_request *request, http_answer_fn answer,
 	      void *ctx, struct http_transfer **ret_transfer, struct error *err);
 struct http_transfer *http_cancel(struct http_transfer *transfer); /* NULL is allowed */

@@ -57,6 +57,7 @@ def test_fc_T36_T39_what_is_not_for_us_is_ignored(host):
 	assert not host.vms() and not named(host, 'consul-event-failed')
 
 
+@pytest.mark.asan
 def test_fc_T37_C3_C4_one_bad_event_stops_no_other(host):
 	keyless = node('nameless', 4)
 	del keyless['Key']
@@ -197,6 +198,7 @@ def test_fc_W22_a_service_tells_where_a_vm_runs(new_host):
 		assert len(passing('others')) == 1
 
 
+@pytest.mark.asan
 @pytest.mark.skipif(not consul.available(), reason='no Consul: tests/consul/fetch DIR')
 def test_fc_C1_the_agent_watches_the_keys_by_itself(new_host):
 	with consul.Consul(servers=1) as servers:

@@ -74,6 +74,7 @@ def test_a_vm_has_its_records_in_consul_and_the_token_is_told_to_nobody(start, s
 	host.wait(lambda: host.vm('m1') is None, 'its records are gone')
 
 
+@pytest.mark.asan
 def test_a_session_is_resumed_by_an_agent_that_comes_back_in_time(start):
 	host = start()
 	host.apply(micro('m1'))

@@ -322,16 +322,23 @@ static void a_damaged_value_is_named(void **state)
 struct peer {
 	int fd, port;
 	const char *answer;
+	bool keep; /* the connection, for this many answers; then it is closed without one */
+	int answers, questions;
 	sd_event_source *source;
 };
 
 static int on_question(sd_event_source *source, int fd, uint32_t revents, void *userdata)
 {
-	const struct peer *peer = userdata;
+	struct peer *peer = userdata;
 	char question[16384];
 
-	if (read(fd, question, sizeof(question)) > 0)
-		(void)send(fd, peer->answer, strlen(peer->answer), MSG_NOSIGNAL);
+	if (read(fd, question, sizeof(question)) > 0) {
+		peer->questions++;
+		if (!peer->keep || peer->questions <= peer->answers)
+			(void)send(fd, peer->answer, strlen(peer->answer), MSG_NOSIGNAL);
+		if (peer->keep && peer->questions <= peer->answers)
+			return 0;
+	}
 	(void)sd_event_source_disable_unref(source); /* closes it */
 	return 0;
 }
@@ -417,6 +424,26 @@ static void odd_answers_have_an_outcome(void **state)
 	(void)close(peer.fd);
 }
 
+static void a_write_that_was_sent_is_not_sent_again_by_itself(void **state)
+{
+	struct scene *s = *state;
+	struct peer peer = { .keep = true, .answers = 1 };
+	CLEANUP_FREE char *address = NULL;
+	ANSWER answer = { 0 };
+
+	peer.answer = "HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{\"Results\":null}";
+	peer_start(s, &peer);
+	address = xasprintf("consul:http://127.0.0.1:%d,127.0.0.1:%d/t", peer.port, peer.port);
+	s->store = address_open(s, address);
+	assert_int_equal(ask_put(s->loop, s->store, "/k", STORE_ANY, 1, &answer), -EAGAIN);
+	assert_int_equal(peer.questions, 1);
+	/* The connection that was kept is closed when the next one has been read. */
+	assert_int_equal(ask_put(s->loop, s->store, "/k", STORE_ANY, 1, &answer), -EAGAIN);
+	assert_int_equal(peer.questions, 2);
+	(void)sd_event_source_disable_unref(peer.source);
+	(void)close(peer.fd);
+}
+
 static int setup(void **state)
 {
 	struct scene *scene = xcalloc(1, sizeof(*scene));
@@ -450,6 +477,7 @@ int main(void)
 		TEST(a_token_that_others_can_read_is_refused),
 		TEST(without_any_server_the_outcome_is_unknown),
 		TEST(odd_answers_have_an_outcome),
+		TEST(a_write_that_was_sent_is_not_sent_again_by_itself),
 		/* from here on with a real Consul */
 		TEST(a_wrong_token_says_which_rights_are_needed),
 		TEST(a_server_that_is_gone_is_passed_over),
@@ -467,7 +495,7 @@ int main(void)
 	    !consul_start_with(&guarded,
 			       "\"acl\":{\"enabled\":true,\"default_policy\":\"deny\","
 			       "\"tokens\":{\"master\":\"" TOKEN "\",\"agent\":\"" TOKEN "\"}},"))
-		for (size_t i = 4; i < ARRAY_SIZE(all); i++)
+		for (size_t i = 5; i < ARRAY_SIZE(all); i++)
 			all[i].test_func = no_consul_here;
 	failed = cmocka_run_group_tests_name("store-consul", all, NULL, NULL);
 	server_end(&plain);
