@@ -534,6 +534,143 @@ static void a_claim_that_is_refused_before_the_store_was_asked_says_so(void **st
 	assert_int_equal(refused.err.class, ERROR_REFUSED);
 }
 
+static void keeper_asks(struct host *host, const char *command, json_t *args, struct reply *reply)
+{
+	struct error err = { 0 };
+
+	assert_return_code(
+		peer_call(host->keeper.peer, command, args, DEADLINE_USEC, on_reply, reply, &err),
+		0);
+	json_decref(args);
+	await(host, reply);
+}
+
+static void host_with_keeper(struct host *host)
+{
+	define(host, "m1", true);
+	keeper_listen(host, "m1", json_pack("{s:s}", "state", "off"));
+	host_open(host);
+	keeper_serve(host);
+	run_until(host, has_joined);
+	run_until(host, keeper_connected);
+}
+
+static json_t *owner_write_args(uint64_t expected, const struct owner *owner)
+{
+	return json_pack("{s:I, s:o, s:n}", "expected", (json_int_t)expected, "owner",
+			 owner_json(owner), "hardware");
+}
+
+static bool is_indexed(struct host *host, const char *node)
+{
+	char key[RECORD_KEY_SIZE];
+	json_auto_t *value = get(host, key_assign(key, node, "m1"));
+
+	return json_object_size(value) > 0;
+}
+
+static void a_move_is_indexed_for_both_sides_and_written_by_its_holder_only(void **state)
+{
+	struct owner owner = { .epoch = 1,
+			       .phase = OWNER_HELD,
+			       .node = "alpha",
+			       .boot = "b",
+			       .lease = "keep",
+			       .by = "alpha/1/1" };
+	REPLY claimed = { 0 }, moving = { 0 }, stranger = { 0 }, late = { 0 }, back = { 0 };
+	HOST host = host_make();
+	uint64_t version;
+
+	host_with_keeper(&host);
+	keeper_asks(&host, "owner-write", owner_write_args(0, &owner), &claimed);
+	assert_string_equal(json_string_or(claimed.value, "outcome", ""), "done");
+	version = (uint64_t)json_int_or(claimed.value, "version", 0);
+	assert_true(is_indexed(&host, "alpha"));
+
+	owner.epoch = 2;
+	owner.phase = OWNER_MOVING;
+	(void)strcpy(owner.to, "beta");
+	keeper_asks(&host, "owner-write", owner_write_args(version, &owner), &moving);
+	assert_string_equal(json_string_or(moving.value, "outcome", ""), "done");
+	version = (uint64_t)json_int_or(moving.value, "version", 0);
+	assert_true(is_indexed(&host, "alpha") && is_indexed(&host, "beta"));
+
+	/* R4: only the receiver takes. */
+	owner.epoch = 3;
+	owner.phase = OWNER_HELD;
+	owner.to[0] = '\0';
+	(void)strcpy(owner.node, "beta");
+	keeper_asks(&host, "owner-write", owner_write_args(version, &owner), &stranger);
+	assert_int_equal(stranger.r, -EREMOTEIO);
+	assert_int_equal(stranger.err.class, ERROR_REFUSED);
+	/* What compares a version of long ago cannot land; the keeper hears what there is. */
+	(void)strcpy(owner.node, "alpha");
+	keeper_asks(&host, "owner-write", owner_write_args(version + 1, &owner), &late);
+	assert_string_equal(json_string_or(late.value, "outcome", ""), "conflict");
+	assert_int_equal(json_int_or(late.value, "version", 0), version);
+
+	keeper_asks(&host, "owner-write", owner_write_args(version, &owner), &back);
+	assert_string_equal(json_string_or(back.value, "outcome", ""), "done");
+	assert_true(is_indexed(&host, "alpha") && !is_indexed(&host, "beta"));
+}
+
+static bool knows_an_offer_of_beta(struct host *host)
+{
+	const struct node_vm *vm = vm_find(host->node, "m1");
+
+	return vm->offer && strcmp(json_string_or(vm->offer, "node", ""), "beta") == 0;
+}
+
+static json_t *offer_of(const char *node)
+{
+	return json_pack("{s:{s:s, s:i}}", "offer", "node", node, "epoch", 2);
+}
+
+static void an_offer_is_written_and_withdrawn_by_its_own_node_only(void **state)
+{
+	REPLY offered = { 0 }, foreign = { 0 }, withdrawn = { 0 }, again = { 0 }, kept = { 0 };
+	json_auto_t *there = NULL, *gone = NULL, *left = NULL;
+	HOST host = host_make();
+	char key[RECORD_KEY_SIZE];
+
+	host_with_keeper(&host);
+	key_vm(key, "m1", "offer");
+	keeper_asks(&host, "offer-write", offer_of("alpha"), &offered);
+	assert_int_equal(offered.r, 0);
+	there = get(&host, key);
+	assert_string_equal(json_string_or(there, "node", ""), "alpha");
+	keeper_asks(&host, "offer-write", offer_of("beta"), &foreign);
+	assert_int_equal(foreign.err.class, ERROR_USAGE);
+	keeper_asks(&host, "offer-write", json_pack("{s:n}", "offer"), &withdrawn);
+	assert_int_equal(withdrawn.r, 0);
+	gone = get(&host, key);
+	assert_int_equal(json_object_size(gone), 0);
+
+	put(&host, key, json_pack("{s:s}", "node", "beta"));
+	run_until(&host, knows_an_offer_of_beta);
+	keeper_asks(&host, "offer-write", offer_of("alpha"), &again);
+	assert_int_equal(again.err.class, ERROR_TRY_AGAIN);
+	keeper_asks(&host, "offer-write", json_pack("{s:n}", "offer"), &kept);
+	assert_int_equal(kept.err.class, ERROR_TRY_AGAIN);
+	left = get(&host, key);
+	assert_string_equal(json_string_or(left, "node", ""), "beta");
+}
+
+static void a_store_that_does_not_answer_is_not_fresh(void **state)
+{
+	const struct fault hold = { .kind = FAULT_HOLD, .calls = FAULT_READS, .count = 100 };
+	REPLY fresh = { 0 }, silent = { 0 };
+	HOST host = host_make();
+
+	host_with_keeper(&host);
+	keeper_asks(&host, "store-fresh", json_object(), &fresh);
+	assert_int_equal(fresh.r, 0);
+	fault_order(host.node->store, &hold);
+	keeper_asks(&host, "store-fresh", json_object(), &silent);
+	assert_int_equal(silent.r, -EREMOTEIO);
+	assert_int_equal(silent.err.class, ERROR_TRY_AGAIN);
+}
+
 /* ---- the session ---- */
 
 /* Whoever says that it has joined has its session's key in the store. */
@@ -749,6 +886,9 @@ int main(void)
 		cmocka_unit_test(an_apply_of_too_many_is_refused_whole),
 		cmocka_unit_test(a_file_that_is_too_large_for_the_store_holds_up_no_other),
 		cmocka_unit_test(a_claim_that_is_refused_before_the_store_was_asked_says_so),
+		cmocka_unit_test(a_move_is_indexed_for_both_sides_and_written_by_its_holder_only),
+		cmocka_unit_test(an_offer_is_written_and_withdrawn_by_its_own_node_only),
+		cmocka_unit_test(a_store_that_does_not_answer_is_not_fresh),
 		cmocka_unit_test(a_join_that_is_answered_after_the_session_was_lost_is_none),
 		cmocka_unit_test(the_lease_is_renewed_again_and_again),
 		cmocka_unit_test(a_renewal_that_is_not_answered_extends_nothing),
