@@ -72,7 +72,6 @@ void placement_terms(const struct placement_facts *facts, struct placement_terms
 		.shutdown = definition->migration_method == MIGRATE_SHUTDOWN && !disks_stay,
 		.max_downtime_ms = definition->migration_max_downtime / 1000,
 		.bandwidth = definition->migration_bandwidth,
-		.postcopy = definition->migration_postcopy,
 		.number = placement->number,
 		.cancel = placement->cancel,
 	};

@@ -42,8 +42,7 @@ enum placement_by placement_node(const struct placement_facts *facts, const char
 struct placement_terms {
 	bool shutdown;			     /* else live, and nothing but live */
 	uint64_t max_downtime_ms, bandwidth; /* 0: QEMU's own */
-	bool postcopy;
-	uint64_t number, cancel; /* of the newest orders; 0: there was none */
+	uint64_t number, cancel;	     /* of the newest orders; 0: there was none */
 };
 void placement_terms(const struct placement_facts *facts, struct placement_terms *ret);
 

@@ -216,8 +216,7 @@ static const struct key timer_keys[] = {
 	TIMER(migration_keep, MSEC, "60s",
 	      "A source keeps its stopped copy this long when the target took it and says no more."),
 	TIMER(migration_deadline, MSEC, "1h",
-	      "A migration that has not ended by then does so by postcopy if that is allowed, or "
-	      "is cancelled."),
+	      "A migration that has not ended by then is cancelled."),
 	TIMER(migration_stopped_repeat, MSEC, "50ms", "How often `stopped` is said again."),
 	{ 0 },
 };

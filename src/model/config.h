@@ -80,7 +80,7 @@ struct config {
 		uint64_t migration_switch; /* 1s: the store answers both sides before a switch */
 		uint64_t migration_take_back;	   /* 500ms: "stopped" was said, nobody took */
 		uint64_t migration_keep;	   /* 60s: stopped copy is kept after the take */
-		uint64_t migration_deadline;	   /* 1h: then postcopy, or cancelled */
+		uint64_t migration_deadline;	   /* 1h: then it is cancelled */
 		uint64_t migration_stopped_repeat; /* 50ms: "stopped" is said again */
 	} timers;
 	/* {"timers.qmp": "/etc/drover/drover.yaml:12", "node": "host name"}; absent: default */

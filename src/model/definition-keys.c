@@ -218,8 +218,7 @@ const struct key definition_parameter_keys[] = {
 	  .example = "100M", .right = "bytes a second, between 64K and 1T",
 	  .absent = "QEMU's own",
 	  .meaning = "How much of the network a live migration may take." },
-	{ .name = "migration_postcopy", .type = KEY_BOOL, .store = STORE_BOOL,
-	  .offset = AT(migration_postcopy), .fallback = "false",
+	{ .name = "migration_postcopy", .type = KEY_BOOL, .later = true, .fallback = "false",
 	  .meaning = "A guest that writes faster than it can be copied may go on at the target "
 		     "before all of its memory is there. If either host dies then, its memory is "
 		     "lost." },

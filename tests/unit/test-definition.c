@@ -102,7 +102,6 @@ static void a_name_alone_is_a_definition(void **state)
 	assert_int_equal(definition->migration_method, MIGRATE_DEFAULT);
 	assert_int_equal(definition->migration_max_downtime, 0);
 	assert_int_equal(definition->migration_bandwidth, 0);
-	assert_false(definition->migration_postcopy);
 }
 
 static void the_example_of_fc_qemus_manual_loads_unchanged(void **state)
@@ -339,7 +338,7 @@ static void the_remaining_keys_arrive(void **state)
 				"  uuid: B9E0A0F4-5F0D-4D0A-9F3D-0D6F0E6F1C2B\n"
 				"  graceful_timeout: 90s\n  lease: stop\n"
 				"  memory_backend: private\n  machine: virtual\n"
-				"  migration_method: shutdown\n  migration_postcopy: true\n"
+				"  migration_method: shutdown\n"
 				"  migration_max_downtime: 2s\n  migration_bandwidth: 10M\n");
 	assert_false(definition->online);
 	assert_int_equal(definition->memory_max_mib, 4096);
@@ -359,7 +358,6 @@ static void the_remaining_keys_arrive(void **state)
 	assert_int_equal(definition->migration_method, MIGRATE_SHUTDOWN);
 	assert_int_equal(definition->migration_max_downtime, 2000000);
 	assert_int_equal(definition->migration_bandwidth, 10 << 20);
-	assert_true(definition->migration_postcopy);
 }
 
 static void firmware_bios_is_no_path(void **state)

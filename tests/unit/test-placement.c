@@ -313,12 +313,10 @@ static void an_order_says_more_than_the_definition_about_the_way(void **state)
 	bench.definition.migration_method = MIGRATE_SHUTDOWN;
 	bench.definition.migration_max_downtime = 700000;
 	bench.definition.migration_bandwidth = 1 << 20;
-	bench.definition.migration_postcopy = true;
 	placement_terms(&bench.facts, &terms);
 	assert_true(terms.shutdown);
 	assert_int_equal(terms.max_downtime_ms, 700);
 	assert_int_equal(terms.bandwidth, 1 << 20);
-	assert_true(terms.postcopy);
 	assert_int_equal(terms.number, 4);
 	bench.placement.method = PLACEMENT_LIVE;
 	bench.placement.max_downtime_ms = 100;
