@@ -23,6 +23,7 @@
 #define ANONYMOUS_USEC (10 * USEC_PER_SEC) /* time-out of a session that nobody asked for */
 #define BACKOFF_FIRST_USEC (20 * USEC_PER_MSEC)
 #define BACKOFF_LAST_USEC (1 * USEC_PER_SEC)
+#define REPLIES_AT_ONCE 64
 #define ATTEMPT_MIN_USEC (1 * USEC_PER_SEC)
 #define ATTEMPT_MAX_USEC (4 * USEC_PER_SEC)
 
@@ -136,13 +137,17 @@ static void link_failed(struct zk *zk)
 static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata)
 {
 	struct zk *zk = userdata;
-	int events = 0, rc;
+	int events = 0, rc = ZOK;
 
 	if (revents & (EPOLLIN | EPOLLHUP | EPOLLERR))
 		events |= ZOOKEEPER_READ;
 	if (revents & (EPOLLOUT | EPOLLHUP | EPOLLERR))
 		events |= ZOOKEEPER_WRITE;
-	rc = zookeeper_process(zk->link.handle, events);
+	/* Each call takes one reply. */
+	for (int i = 0; i < REPLIES_AT_ONCE && rc == ZOK; i++) {
+		rc = zookeeper_process(zk->link.handle, events);
+		events = ZOOKEEPER_READ;
+	}
 	if (rc != ZOK && rc != ZNOTHING)
 		link_failed(zk);
 	zk_turn(zk);

@@ -467,7 +467,11 @@ static void on_all(void *ctx, int r, const struct store_entry *entries, size_t c
 	*listed = (unsigned)count;
 }
 
-static void list_all(struct load *load, struct store *store)
+static void on_change(void *ctx)
+{
+}
+
+static void list_all(struct load *load, struct store *store, const char *phase)
 {
 	uint64_t since = clock_now();
 	unsigned listed = 0;
@@ -475,7 +479,19 @@ static void list_all(struct load *load, struct store *store)
 	if (store_list(store, "/drover/vms/", on_all, &listed, NULL) < 0)
 		die("listing all", NULL);
 	run_until(load, &listed, 1);
-	phase_done("one lists all", since, load);
+	phase_done(phase, since, load);
+}
+
+/* As agents do: they watch, and list again after a change. */
+static void lists(struct load *load, struct store *store)
+{
+	struct store_watch *watch = NULL;
+
+	if (store_watch(store, "/drover/vms/", on_change, NULL, &watch, NULL) < 0)
+		die("watching all", NULL);
+	list_all(load, store, "one lists all");
+	list_all(load, store, "and again");
+	(void)store_unwatch(watch);
 }
 
 static int on_order(sd_event_source *source, int fd, uint32_t revents, void *userdata)
@@ -513,7 +529,7 @@ int main(int argc, char **argv)
 		die("opening the store", &err);
 	fill(&load, store);
 	run_until(&load, &orders, 1);
-	list_all(&load, store);
+	lists(&load, store);
 	run_until(&load, &orders, 2);
 	start(&load);
 	run_until(&load, &orders, 3);
