@@ -103,7 +103,8 @@ static const struct key consul_keys[] = {
 	  .pattern = "^https?://([0-9]+(\\.[0-9]+){3}|\\[[0-9a-fA-F:.]+\\]|localhost):[0-9]{1,5}$",
 	  .right = "http or https, an address (no name) and a port", .fallback = "",
 	  .meaning = "Agent of Consul whose keys `node/` and `snapshot/` are watched for "
-		     "definitions; without it only `drover handle-consul-event` brings some." },
+		     "definitions; without it only `drover handle-consul-event` brings some. One or two "
+		     "nodes of a cluster are enough: what they take is in the store for all." },
 	{ .name = "token_file", .type = KEY_PATH, .nullable = true, .store = STORE_COPY,
 	  .offset = AT(consul_token_file), .example = "/etc/drover/consul.token",
 	  .fallback = "",

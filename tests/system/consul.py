@@ -88,6 +88,12 @@ class Consul:
 		self.processes[i].wait()
 		self.processes[i] = None
 
+	def leave(self, i):
+		"""It goes as one does that is shut down in order: the others forget its node."""
+		self.ask(i, 'PUT', 'agent/leave')
+		self.processes[i].wait(DEADLINE)
+		self.processes[i] = None
+
 	def heal(self):
 		"""All servers serve again, whatever was done to them."""
 		for i in range(self.count):

@@ -106,6 +106,17 @@ def test_a_server_that_dies_is_not_noticed_by_guests(start, servers):
 	assert not events(host, 'session-lost')
 
 
+def test_a_server_that_leaves_consul_takes_no_session_with_it(start, servers):
+	"""Sessions of Consul end at once, whatever their TTL, with the node that they hang on."""
+	host = start()
+	host.apply(micro('m1'))
+	id = session_of(host)
+	servers.leave(0)  # the one that is asked first, so the one that made the session
+	servers.settle()
+	record(host, 'm1')
+	assert session_of(host) == id and not events(host, 'session-lost')
+
+
 def test_no_majority_stops_nothing_and_is_over_when_it_is_back(start, servers):
 	host = start(SHORT)
 	host.apply(micro('m1'), micro('m2'))
