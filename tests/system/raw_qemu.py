@@ -248,6 +248,7 @@ class Pair:
 		self.all = []
 		try:
 			self.source = self.start(programs[0], 'source', self.images[0])
+			self.version = self.source.version()
 			self.new_target()
 			self.source.ask('cont')
 			self.source.counts_on()
@@ -313,8 +314,12 @@ class Pair:
 		self.source.wait(self.source.silent, 'it is stuck')
 
 	def check_guest(self):
-		"""What both consoles together heard has no gap, and no page was lost."""
+		"""What both consoles together heard has no gap, and no page was lost.  Before 9.0 a guest
+		under TCG may lose what it writes while it is copied (docs/QEMU.md): then nothing is said
+		about what it does at the target."""
 		heard = [self.source.serial.read_bytes(), self.target.serial.read_bytes()]
+		if self.version < (9, 0):
+			heard[1] = b''
 		lines = [line.split() for line in b''.join(heard).split(b'\n')[:-1]]
 		ticks = [(int(line[1], 16), int(line[3], 16)) for line in lines if line[:1] == [b'C']]
 		faults = [f'{seq} comes after {before}' for (before, _), (seq, _) in zip([(0, 0), *ticks], ticks)
