@@ -133,6 +133,15 @@ static void on_authority(void *ctx, int r, const struct store_entry *entry, cons
 		join_fail(join, &why);
 }
 
+/* Nobody talks to one whose certificate has expired, so nobody would renew it. */
+static bool is_over(const struct tls_identity *identity)
+{
+	time_t from, until;
+
+	tls_identity_period(identity, &from, &until);
+	return time(NULL) >= until;
+}
+
 static int join_check(const struct node *node, struct request *request, struct token *ret_token,
 		      struct error *err)
 {
@@ -142,7 +151,7 @@ static int join_check(const struct node *node, struct request *request, struct t
 	r = json_need_string(request_args(request), "token", &text, err);
 	if (r < 0)
 		return r;
-	if (membership_identity(node))
+	if (membership_identity(node) && !is_over(membership_identity(node)))
 		return error_refuse(err, "this node is in a cluster already; 'drover cluster "
 					 "leave' ends that");
 	if (!*membership_address(node))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Nodes that become a cluster: authority, tokens, certificates and their renewal, between agents that
 share the embedded store of one machine."""
+import datetime
 import json
 import os
 import socket
@@ -133,13 +134,28 @@ def test_without_an_address_there_is_no_cluster(new_host):
 
 
 def test_certificates_are_renewed_in_time_without_a_restart(new_node):
-	alpha, beta = new_node('alpha', life='15s'), new_node('beta')
+	# Ten seconds are between the renewal and the end, for a machine that is busy.
+	alpha, beta = new_node('alpha', life='30s'), new_node('beta')
 	assert alpha.drover('cluster', 'init').rc == 0
 	assert join(beta, token_of(alpha)).rc == 0
 	for host in alpha, beta:
 		first = status(host)['certificate']['until']
-		host.wait(lambda: status(host)['certificate']['until'] > first, 'another certificate', 60)
+		host.wait(lambda: status(host)['certificate']['until'] > first, 'another certificate', 120)
 		assert host.agent_process.alive
+
+
+def test_a_node_whose_certificate_has_expired_joins_anew(new_node):
+	alpha, beta = new_node('alpha', life='10s'), new_node('beta')
+	assert alpha.drover('cluster', 'init').rc == 0
+	assert join(beta, token_of(alpha)).rc == 0
+	until = status(beta)['certificate']['until']
+	beta.stop_agent()
+	drover.wait(lambda: datetime.datetime.now(datetime.UTC)
+		>= datetime.datetime.fromisoformat(until), 'its certificate is over')
+	beta.start_agent()
+	assert beta.drover('cluster', 'init').rc == 69
+	beta.wait(lambda: join(beta, token_of(alpha, 'beta')).rc == 0, 'it is a member again')
+	assert status(beta)['certificate']['until'] > until
 
 
 def test_a_certificate_outlives_its_agent(pair):

@@ -35,6 +35,8 @@ def hosts(zookeeper, namespaces, new_host):
 		host.command = ['ip', 'netns', 'exec', namespaces[name]]
 		made.append(host.start_agent())
 	alpha, beta = made
+	for host in made:
+		host.wait(lambda h=host: h.drover('cluster', 'status').rc == 0, 'its store answers', 90)
 	alpha.cli('cluster', 'init')
 	beta.cli('cluster', 'join', input=alpha.cli('cluster', 'token').out)
 	return made
