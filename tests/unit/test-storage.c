@@ -434,6 +434,15 @@ static void a_header_may_not_name_what_was_not_asked_for(void **state)
 	refuse(bench, &want, -EPERM, "lies on more than");
 }
 
+/* The last byte of crypt_method in the header of a qcow2 image: 1 aes, 2 luks. */
+static void set_crypt_method(const char *path, char method)
+{
+	CLEANUP_FD int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	assert_return_code(fd, errno);
+	assert_int_equal(pwrite(fd, &method, 1, 35), 1);
+}
+
 /* A stranger's image must not bring other files of the host onto the guest's disk. */
 static void a_source_brings_no_other_file_along(void **state)
 {
@@ -470,8 +479,12 @@ static void a_source_brings_no_other_file_along(void **state)
 	want.name = "copy";
 	want.overlay = false;
 	refuse(bench, &want, -EPERM, "convert");
+	/* Not luks: for its key qemu-img measures the processor, and gives up on a busy machine.
+	 * The header says which of the two it is, and is all that we read. */
 	QEMU_IMG("create", "-q", "-f", "qcow2", "--object", "secret,id=key,data=x", "-o",
-		 "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10", image, "1M");
+		 "encrypt.format=aes,encrypt.key-secret=key", image, "1M");
+	refuse(bench, &want, -EPERM, "encrypted");
+	set_crypt_method(image, 2);
 	refuse(bench, &want, -EPERM, "encrypted");
 	assert_int_equal(files_in(dir), 2);
 }
