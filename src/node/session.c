@@ -14,6 +14,7 @@
 #include "node/info.h"
 #include "node/lease.h"
 #include "node/node.h"
+#include "node/schema.h"
 #include "node/vm.h"
 #include "store/store.h"
 #include "util/cleanup.h"
@@ -35,9 +36,10 @@ struct session {
 	bool joined;
 	struct life life;
 	uint64_t life_version;
-	char trouble[512]; /* why we have not joined */
-	bool lost_before;  /* and not connected since: do not hurry */
-	char *id;	   /* of the session that we were in last, or were to resume; or NULL */
+	uint64_t schema_version; /* of that record; 0: there was none */
+	char trouble[512];	 /* why we have not joined */
+	bool lost_before;	 /* and not connected since: do not hurry */
+	char *id; /* of the session that we were in last, or were to resume; or NULL */
 	sd_event_source *retry, *reopen;
 };
 
@@ -104,10 +106,15 @@ static int write_life(struct session *session, uint64_t expected, struct error *
 	json_auto_t *value =
 		json_pack("{s:i, s:I, s:s, s:s}", "v", 1, "n", (json_int_t)session->life.n,
 			  "machine", node->machine_id, "root", node->config->paths.run);
+	json_auto_t *schema_value = schema_json();
 	const struct store_op ops[] = {
 		{ STORE_PUT, key_node(life, name, "life"), expected, life_value, false },
 		{ STORE_PUT, key_node(key, name, "session"), STORE_ANY, value, true },
 		{ STORE_PUT, key_node(info, name, "info"), STORE_ANY, info_value, false },
+		/* What was looked at must still stand: another node may raise it meanwhile. */
+		{ session->schema_version ? STORE_CHECK : STORE_PUT, SCHEMA_KEY,
+		  session->schema_version ? session->schema_version : STORE_ABSENT,
+		  session->schema_version ? NULL : schema_value, false },
 	};
 
 	return ask_write(session->node, ops, ARRAY_SIZE(ops), session->node->config->timers.session,
@@ -206,9 +213,29 @@ static void on_listed(void *ctx, int r, const struct store_entry *entries, size_
 		not_joined(session, why.text);
 }
 
+static void on_schema(void *ctx, int r, const struct store_entry *entry, const struct error *err)
+{
+	struct session *session = ctx;
+	char prefix[RECORD_KEY_SIZE];
+	struct error why = { 0 };
+
+	if (begins_anew(session))
+		return;
+	if (r == 0)
+		r = schema_check(entry->value, &why);
+	else if (r != -ENOENT)
+		why = *err;
+	session->schema_version = r == 0 ? entry->version : 0;
+	if (r == 0 || r == -ENOENT)
+		r = store_list(session->node->store,
+			       key_node(prefix, session->node->config->node, ""), on_listed,
+			       session, &why);
+	if (r < 0)
+		not_joined(session, why.text);
+}
+
 static void join(struct session *session)
 {
-	char prefix[RECORD_KEY_SIZE];
 	struct error err = { 0 };
 
 	if (session->asked) {
@@ -218,8 +245,7 @@ static void join(struct session *session)
 	if (session->state != STORE_CONNECTED)
 		return;
 	session->asked = true;
-	if (store_list(session->node->store, key_node(prefix, session->node->config->node, ""),
-		       on_listed, session, &err) < 0)
+	if (store_get(session->node->store, SCHEMA_KEY, on_schema, session, &err) < 0)
 		not_joined(session, err.text);
 }
 
