@@ -33,10 +33,10 @@ def last_command_line(qemu_log):
     return shlex.split(lines[-1])
 
 
-def accelerator_works(accelerator, kernel):
+def accelerator_works(accelerator, kernel, cpu="max"):
     """Why the micro guest does not run and power off there, or None."""
     argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
-            "-machine", "q35", "-accel", accelerator, "-cpu", "max", "-m", "64", "-bios", QBOOT,
+            "-machine", "q35", "-accel", accelerator, "-cpu", cpu, "-m", "64", "-bios", QBOOT,
             "-kernel", kernel, "-append", "hz=100 ws=0 off=2"]
     try:
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True,
