@@ -52,7 +52,7 @@ int copy_save(const struct keeper *keeper, const struct copy *copy, struct error
 	json_auto_t *value = json_build(
 		err,
 		"{s:i, s:s, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:b, "
-		"s:b, s:b, s:b, s:s, s:b, s:I}",
+		"s:b, s:b, s:b, s:s, s:b, s:I, s:b}",
 		"v", 1, "vm", keeper->name, "pid", (json_int_t)copy->id.pid, "start_time",
 		(json_int_t)copy->id.start_time, "boot_id", copy->id.boot_id, "token",
 		copy->id.token, "epoch", (json_int_t)copy->epoch, "generation",
@@ -63,7 +63,7 @@ int copy_save(const struct keeper *keeper, const struct copy *copy, struct error
 		(int)copy->panicked, "end_ordered", (int)copy->end_ordered, "lease_paused",
 		(int)copy->lease_paused, "held", (int)copy->held, "lease",
 		lease_policy_name(copy->lease), "incoming", (int)copy->incoming, "attempt",
-		(json_int_t)copy->attempt);
+		(json_int_t)copy->attempt, "still", (int)copy->still);
 
 	if (!value)
 		return -EINVAL;

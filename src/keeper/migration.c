@@ -452,6 +452,8 @@ static void arrived(struct keeper *keeper)
 	migration->timeline = timeline_end(migration->timeline, "moved", NULL);
 	if (migration->receive)
 		receive_running(migration->receive, migration->resumed);
+	else
+		receive_left(keeper);
 	disks_arrived(keeper);
 	pending_look(keeper);
 }

@@ -757,3 +757,9 @@ void receive_running(struct receive *receive, uint64_t usec)
 	say_running(receive);
 	withdraw(receive->keeper);
 }
+
+void receive_left(struct keeper *keeper)
+{
+	psk_remove(keeper);
+	withdraw(keeper);
+}

@@ -26,6 +26,8 @@ bool receive_stopped_heard(const struct receive *receive);
 bool receive_failed(const struct receive *receive);
 /* Vcpus run here now, since `usec` of QEMU's clock. */
 void receive_running(struct receive *receive, uint64_t usec);
+/* It runs here, and the keeper that received it is gone: what that one left is taken away. */
+void receive_left(struct keeper *keeper);
 void receive_link_up(struct receive *receive);
 /* For the state of the VM. */
 const char *receive_phase(const struct receive *receive);
