@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest that is moved back and forth between hosts of one cluster while whoever takes part is killed or
+halted, and what has to hold afterwards.  For the kill tests of migration and its campaign."""
+import json
+import pathlib
+import signal
+import sqlite3
+
+from drover import Failure, micro, wait
+from journey import Witness, dump, make_cluster, wait_runs_on
+
+NAME = 'm1'
+# All that may die: S is where the guest is, T where it is to be.
+PARTIES = ('S-keeper', 'T-keeper', 'S-agent', 'T-agent', 'S-qemu', 'T-qemu')
+
+# Who is left alone waits this long, not a minute.
+TIMERS = {'migration_keep': '3s', 'migration_offer': '10s'}
+
+
+class Scene:
+	def __init__(self, new_host, directory, names=('alpha', 'beta'), **parameters):
+		self.directory, self.parameters = directory, parameters
+		self.hosts = make_cluster(new_host, directory, names, timers=TIMERS)
+		self.source = self.hosts[0]
+		self.source.apply(self.definition(self.source))
+		self.source.wait_state(NAME, 'running')
+
+	def definition(self, host):
+		return micro(NAME, kvm_host=host.name, **self.parameters)
+
+	def send(self, target):
+		"""Changes where it belongs; whichever agent lives can be told."""
+		text = json.dumps(self.definition(target))
+		for host in (target, self.source):
+			if host.agent_process and host.drover('apply', '-', input=text).rc == 0:
+				return
+		raise Failure(f'nobody takes the order\n{dump(self.hosts)}')
+
+	def process(self, party, target):
+		role, _, kind = party.partition('-')
+		host = self.source if role == 'S' else target
+		if kind == 'agent':
+			return host.agent_process
+		return host.keeper(NAME) if kind == 'keeper' else host.qemu(NAME)
+
+	def strike(self, party, target, number=signal.SIGKILL):
+		"""Returns the process that was hit, or None when there is none."""
+		process = self.process(party, target)
+		if process and number == signal.SIGKILL:
+			process.kill()
+			if party.endswith('agent'):
+				(self.source if party[0] == 'S' else target).reap_agent()
+		elif process:
+			process.signal(number)
+		return process
+
+	def revive(self):
+		for host in self.hosts:
+			host.hold_at()
+			if host.agent_process and not host.agent_process.alive:
+				host.reap_agent()
+			if not host.agent_process:
+				host.start_agent()
+
+	def arrive(self, target, deadline=None):
+		"""It runs there, and nothing of the way there is left on any host."""
+		wait_runs_on(self.hosts, NAME, target, deadline)
+		wait(lambda: not self.left(target), 'nothing is left of the move', deadline,
+			lambda: f'left: {self.left(target)}\n{dump(self.hosts)}')
+		self.source = target
+
+	def left(self, at):
+		"""I9, when it runs on `at` and nothing else is under way."""
+		found = [f'{host.name}: {thing}' for host in self.hosts if host is not at
+			for thing in host.left()]
+		record = self.owner()
+		if (record['node'], record['phase']) != (at.name, 'held') or record.get('feeder'):
+			found.append(f'owner record {record}')
+		for host in self.hosts:
+			directory = host.lib / 'volumes' / NAME
+			files = sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
+			wanted = {'root.raw', 'root.claim'} if host is at and self.parameters.get('disk') else set()
+			found += [f'{host.name}: {name}' for name in files if name not in wanted and
+				not name.endswith('.gone.raw')]
+			found += [f'{host.name}: no {name}' for name in wanted if name not in files]
+		qemu = at.qemu(NAME)
+		if qemu:
+			run = pathlib.Path(f'/proc/{qemu.pid}/root/run')
+			found += [f'{at.name}: key {path}' for path in run.rglob('keys.psk')]
+		if (at.vm(NAME) or {}).get('wish') != 'run':
+			found.append(f'{at.name}: {at.vm(NAME)}')
+		return found
+
+	def owner(self):
+		db = sqlite3.connect(self.directory / 'store.db', timeout=20)
+		try:
+			[[value]] = db.execute('SELECT value FROM keys WHERE key = ?',
+				(f'/drover/vms/{NAME}/owner',))
+			return json.loads(value)
+		finally:
+			db.close()
+
+	def witness(self):
+		return Witness(self.hosts, NAME)

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""kill -9 at named steps of a live migration, of each who takes part; and processes that only stand
+still.  Whoever dies: the guest runs once, where it is to be, and nothing is left of the way there.
+
+A case arms a step on one of the hosts, changes where the guest belongs, waits until a process holds
+itself there, kills, and lets the others go on.  The next case moves on from where this one ended.
+`./check` runs the cases of QUICK; all of them run with DROVER_KILL_ALL=1 (docs/FAULTS.md).
+"""
+import os
+import signal
+
+import pytest
+
+import drover
+from moves import PARTIES, Scene, NAME
+from test_kill import has_checkpoints
+
+# Before there is a receiver; while there is one; when nothing was sent yet or all of it.
+SOURCE = [f'keeper.source.{step}' for step in ('prepared', 'move', 'moved', 'stream', 'copying',
+	'switch', 'continue', 'stopped', 'running', 'finish')]
+TARGET = [f'keeper.receive.{step}' for step in ('probe', 'plan', 'book', 'volumes', 'launch', 'meet',
+	'verify', 'done', 'offer', 'prepared', 'stream', 'stopped', 'take', 'running')] + \
+	['keeper.migration.cont']
+OF_DISKS = ['keeper.source.mirrored', 'keeper.source.mirror-end', 'keeper.source.mirror-ended',
+	'keeper.receive.disks', 'keeper.receive.disks-ended', 'keeper.source.copying',
+	'keeper.source.stopped', 'keeper.source.finish', 'keeper.receive.take', 'keeper.receive.running']
+RECORD = ['keeper.owner.asking', 'keeper.owner.answered', 'agent.owner-write', 'agent.owner-written']
+
+STEPS = [*[('S', step) for step in SOURCE + RECORD], *[('T', step) for step in TARGET + RECORD]]
+DISK_STEPS = [('S' if '.source.' in step else 'T', step) for step in OF_DISKS]
+EVERY = [(where, step, who, disk) for disk, steps in ((False, STEPS), (True, DISK_STEPS))
+	for where, step in steps for who in (*PARTIES, 'S-halt', 'T-halt')
+	if who[2:] != 'halt' or who[0] == where]
+QUICK = [('S', 'keeper.source.copying', 'S-keeper', False),
+	('S', 'keeper.source.stopped', 'S-keeper', False),
+	('S', 'keeper.source.finish', 'S-keeper', False),
+	('T', 'keeper.migration.cont', 'T-keeper', False),
+	('T', 'keeper.receive.running', 'T-keeper', False),
+	('T', 'keeper.receive.take', 'T-agent', False),
+	('T', 'keeper.receive.take', 'T-qemu', False),
+	('S', 'keeper.source.copying', 'S-qemu', False),
+	('S', 'keeper.source.switch', 'S-halt', False),
+	('T', 'keeper.receive.disks-ended', 'T-keeper', True),
+	('S', 'keeper.source.copying', 'T-qemu', True)]
+CASES = EVERY if os.environ.get('DROVER_KILL_ALL') else QUICK
+# The host on which a guest stands by then, if it is not the source.
+TAKEN = ('keeper.migration.cont', 'keeper.receive.running', 'keeper.source.running',
+	'keeper.source.finish')
+
+
+@pytest.fixture(scope='module', params=[False, True], ids=['memory', 'disk'])
+def scene(request, tmp_path_factory):
+	hosts = []
+
+	def new_host(name, **config):
+		hosts.append(drover.Host(name, **config))
+		return hosts[-1]
+	try:
+		yield Scene(new_host, tmp_path_factory.mktemp('kill'), **({'disk': 1} if request.param else {}))
+		for host in hosts:
+			host.check_nothing_left()
+	finally:
+		for host in hosts:
+			host.destroy()
+			host.remove()
+
+
+def may_lose_it(step, who):
+	"""Was that the guest?  The other QEMU never was let run, or has nothing that is still wanted."""
+	if who == 'S-qemu':
+		return step not in TAKEN
+	return who == 'T-qemu' and (step in TAKEN or step in ('keeper.receive.take',
+		'keeper.receive.stopped', 'keeper.source.stopped'))
+
+
+def case_id(case):
+	return '-'.join(str(word) for word in case[:3]) + ('-disk' if case[3] else '')
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_checkpoints(), reason='this build has no checkpoints')
+@pytest.mark.parametrize('scene,case', [(case[3], case) for case in sorted(CASES, key=lambda c: c[3])],
+	indirect=['scene'], ids=[case_id(case) for case in sorted(CASES, key=lambda c: c[3])])
+def test_killed_at(scene, case):
+	where, step, who, _ = case
+	source = scene.source
+	[target] = [host for host in scene.hosts if host is not source]
+	armed = source if where == 'S' else target
+	if step.startswith('agent.'):
+		armed.restart_agent()  # a step holds a process once in its life
+	witness = None if may_lose_it(step, who) else scene.witness()
+	armed.hold_at(step)
+	scene.send(target)
+	holder = armed.held(step)
+	if who.endswith('halt') and step.startswith('keeper.'):
+		armed.wait(lambda: not holder.alive, 'a keeper that says nothing is ended')
+	elif not who.endswith('halt'):
+		scene.strike(who, target)
+	for host in scene.hosts:
+		host.hold_at()
+	holder.signal(signal.SIGCONT)
+	scene.revive()
+	scene.arrive(target, deadline=2 * drover.DEADLINE)
+	if witness:
+		witness.check(moves=8)
