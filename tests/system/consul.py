@@ -60,7 +60,9 @@ class Consul:
 			'data_dir': str(self.dir / str(i) / 'data'), 'bind_addr': self.host(i),
 			'client_addr': self.host(i), 'retry_join': [self.host(k) for k in range(self.count)],
 			'retry_interval': '1s', 'session_ttl_min': '1s', 'leave_on_terminate': False,
-			'performance': {'raft_multiplier': 1}, 'ports': {'dns': -1, 'serf_wan': -1},
+			'performance': {'raft_multiplier': 2},
+			'autopilot': {'server_stabilization_time': '1s', 'cleanup_dead_servers': False},
+			'ports': {'dns': -1, 'serf_wan': -1},
 			'log_level': 'warn', 'acl': {'enabled': True, 'default_policy': 'deny',
 			'tokens': {'master': MASTER, 'agent': MASTER}}}
 		(self.dir / f'{i}.json').write_text(json.dumps(config), encoding='utf-8')
@@ -123,12 +125,19 @@ class Consul:
 		seen = {self.ask(i, 'GET', 'status/leader') for i in servers}
 		return next((i for i in servers if seen == {f'{self.host(i)}:8300'}), None)
 
+	def voters(self, servers):
+		"""All servers have a vote, also one that left and came back (as long as none is away)."""
+		if len(servers) < self.count:
+			return True
+		raft = self.ask(servers[0], 'GET', 'operator/raft/configuration') or {'Servers': []}
+		return [one['Voter'] for one in raft['Servers']] == [True] * self.count
+
 	def settle(self, without=None):
 		"""Waits until all that live, or all but one, serve; returns their leader."""
 		servers = [i for i in self.alive() if i != without]
 
 		def serves():
-			return all(self.ask(i, 'PUT', 'kv/settle', b'x') for i in servers) and \
+			return self.voters(servers) and all(self.ask(i, 'PUT', 'kv/settle', b'x') for i in servers) and \
 				self.leader_of(servers) is not None
 		wait(serves, 'Consul serves', DEADLINE, self.dump)
 		return self.leader_of(servers)
