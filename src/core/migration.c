@@ -226,23 +226,32 @@ static struct migration_decision feeding(const struct migration_facts *facts)
 	return decide(MIGRATION_FINISH, "the target has all pages");
 }
 
-static struct migration_decision record_elsewhere(const struct migration_facts *facts)
+/* For an epoch that is still to come: the move may have been written, and more than that be done,
+ * before this side is told.  In postcopy the guest's only whole state may be on its way here. */
+static struct migration_decision receiver_elsewhere(const struct migration_facts *facts)
 {
 	const struct owner *record = facts->record;
-	bool next = record && record->phase == OWNER_HELD && facts->attempt == record->epoch + 1;
 
+	if (!record || facts->attempt <= record->epoch)
+		return decide(MIGRATION_DESTROY, "the record has passed on");
+	if (facts->unwanted && (!facts->postcopy || MUTANT(GIVE_UP_IN_POSTCOPY)))
+		return decide(MIGRATION_DESTROY, "this side gives up");
+	return decide(MIGRATION_WAIT, "the source may move it here");
+}
+
+static struct migration_decision record_elsewhere(const struct migration_facts *facts)
+{
 	switch (facts->copy) {
 	case COPY_COMPLETED:
 		return sent_away(facts);
 	case COPY_FEEDING:
 		return feeding(facts);
 	case COPY_INCOMING:
-		if (next && !facts->unwanted)
-			return decide(MIGRATION_WAIT, "the source may move it here");
-		return decide(MIGRATION_DESTROY,
-			      next ? "this side gives up" : "the record has passed on");
+		return receiver_elsewhere(facts);
 	case COPY_LOADED:
-		return decide(MIGRATION_DESTROY, "the record has passed on");
+		if (MUTANT(LOADED_TOO_EARLY))
+			return decide(MIGRATION_DESTROY, "wrong: the move was not read yet");
+		return receiver_elsewhere(facts);
 	default:
 		return decide(MIGRATION_NONE, "");
 	}

@@ -58,7 +58,8 @@ struct migration_facts {
 	bool cont_refused;  /* QEMU answered `cont` with an error in this life of the keeper, and
 			     * the copy never ran */
 	bool source_known;  /* whom to give it back to */
-	bool postcopy;	    /* agreed upon: the copy may run before all pages are there */
+	bool postcopy; /* agreed upon, and not called off by the source: the copy may run before
+			* all pages are there */
 };
 
 enum migration_action {
