@@ -261,7 +261,9 @@ struct migration_decision migration_decide(const struct migration_facts *facts)
 {
 	const struct owner *record = facts->record;
 
-	if (facts->write_open && !MUTANT(DESTROY_WHILE_UNANSWERED))
+	if (facts->write_open && facts->unwanted && MUTANT(DESTROY_WHILE_UNANSWERED))
+		return decide(MIGRATION_DESTROY, "wrong: the write may land");
+	if (facts->write_open)
 		return decide(MIGRATION_WAIT, "a write of the record is not answered");
 	if (record && record->phase == OWNER_HELD && named(record->node, facts->node))
 		return record_held_here(facts);

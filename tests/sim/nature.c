@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sim/nature.h"
+
+static bool linked(const struct step *step, int other)
+{
+	return step->node->up && step->node->link && step->world->node[other].up &&
+	       step->world->node[other].link;
+}
+
+static bool alive(const struct step *step)
+{
+	return step->site->keeper == KEEPER_ALIVE && step->node->up;
+}
+
+/* ---- QEMU ---- */
+
+/* Keeper and agents of both sides make sure of the store before they let QEMU switch (step 4). */
+static bool qemu_switches(struct step *step)
+{
+	struct site *site = step->site;
+	const struct site *target = &step->vm->site[step->move.other];
+
+	if (site->copy != COPY_SENDING || !alive(step) || !site->ready || !site->wanted ||
+	    site->target != step->move.other || target->copy != COPY_INCOMING ||
+	    target->attempt != site->attempt || !linked(step, step->move.other) ||
+	    !step->node->connected || !step->world->node[step->move.other].connected ||
+	    !step->node->lease)
+		return false;
+	site->copy = step->rules->post ? COPY_FEEDING : COPY_SWITCHING;
+	if (step->rules->post && step->rules->wrong != WRONG_POSTCOPY_NO_STOP)
+		site->permitted = 0;
+	step->vm->stream = site->attempt;
+	step->vm->stream_fresh = 1;
+	return true;
+}
+
+static bool qemu_completes(struct step *step)
+{
+	if (step->site->copy != COPY_SWITCHING)
+		return false;
+	step->site->copy = COPY_COMPLETED;
+	if (step->rules->wrong != WRONG_PERMISSION_KEPT)
+		step->site->permitted = 0;
+	return true;
+}
+
+/* Nobody reads the stream any more. */
+static bool qemu_resumes(struct step *step)
+{
+	struct site *site = step->site;
+
+	if (site->copy != COPY_SWITCHING)
+		return false;
+	for (int i = 0; i < step->rules->nodes; i++) {
+		const struct site *other = &step->vm->site[i];
+
+		if ((other->copy == COPY_INCOMING || other->copy == COPY_LOADED) &&
+		    other->attempt == site->attempt)
+			return false;
+	}
+	site->ready = 0;
+	site_run(step, step->move.node, COPY_RUNNING, "QEMU");
+	return true;
+}
+
+static bool qemu_loads(struct step *step)
+{
+	struct site *site = step->site;
+	struct vm *vm = step->vm;
+
+	if (site->copy != COPY_INCOMING || !vm->stream || vm->stream != site->attempt)
+		return false;
+	site->copy = COPY_LOADED;
+	site->fresh = vm->stream_fresh;
+	vm->disk[step->move.node] = vm->stream_fresh;
+	return true;
+}
+
+static bool qemu_has_all_pages(struct step *step)
+{
+	struct site *site = step->site;
+	struct site *feeder = &step->vm->site[step->move.other];
+
+	if (site->copy != COPY_FAULTING || feeder->copy != COPY_FEEDING ||
+	    feeder->attempt != site->attempt || !linked(step, step->move.other))
+		return false;
+	site->copy = COPY_RUNNING;
+	feeder->copy = COPY_COMPLETED;
+	feeder->fresh = 0;
+	return true;
+}
+
+/* ---- the target's keeper, and what the two say to each other ---- */
+
+static bool starts_receiver(struct step *step)
+{
+	struct site *site = step->site;
+	const struct record *record = &site->record;
+
+	if (!alive(step) || !site->known || site->write != WRITE_NONE || site->copy != COPY_NONE ||
+	    site->starting || site->refused || record->phase != OWNER_HELD ||
+	    record->node == step->move.node || record->feeder != NOBODY || step->vm->stop ||
+	    !step->node->connected || !step->node->session ||
+	    step->vm->offers >= step->rules->offers ||
+	    (record->epoch + 1 <= site->prepared && step->rules->wrong != WRONG_RECEIVER_REPLACED))
+		return false;
+	site_end_copy(site);
+	site->copy = COPY_INCOMING;
+	site->attempt = site->prepared = record->epoch + 1;
+	site->permitted = 0;
+	step->vm->offers++;
+	step_say(step, "a receiver for epoch %d", site->attempt);
+	return true;
+}
+
+/* `other` offers its receiver to this node's keeper. */
+static bool agrees(struct step *step)
+{
+	struct site *site = step->site;
+	struct site *other = &step->vm->site[step->move.other];
+
+	if (step->move.other == step->move.node || !alive(step) || site->copy != COPY_RUNNING ||
+	    site->write != WRITE_NONE || other->copy != COPY_INCOMING || other->unwanted ||
+	    other->keeper != KEEPER_ALIVE || !linked(step, step->move.other) ||
+	    site->offered == other->attempt || !site->known || site->record.phase != OWNER_HELD)
+		return false;
+	site->offered = other->attempt;
+	site->target = step->move.other;
+	site->wanted = 1;
+	other->agreed = step->rules->post;
+	return true;
+}
+
+/* The keeper of the holder, `other`, has nothing in mind with this receiver. */
+static bool called_off(struct step *step)
+{
+	struct site *site = step->site;
+	const struct site *other = &step->vm->site[step->move.other];
+
+	if (!alive(step) || !site->agreed || other->keeper != KEEPER_ALIVE ||
+	    !linked(step, step->move.other) || other->offered == site->attempt ||
+	    other->write != WRITE_NONE || !other->known || other->record.phase != OWNER_HELD ||
+	    other->record.node != step->move.other)
+		return false;
+	site->agreed = 0;
+	return true;
+}
+
+static bool stopped_arrives(struct step *step, bool lost)
+{
+	struct site *site = step->site;
+
+	if (!site->stopped_coming || (!lost && !alive(step)))
+		return false;
+	if (!lost && (site->copy == COPY_INCOMING || site->copy == COPY_LOADED) &&
+	    site->attempt == site->stopped_coming)
+		site->heard = 1;
+	site->stopped_coming = 0;
+	return true;
+}
+
+static bool running_arrives(struct step *step, bool lost)
+{
+	struct site *site = step->site;
+
+	if (!site->running_coming || (!lost && !alive(step)))
+		return false;
+	if (!lost && site->copy == COPY_COMPLETED && site->attempt == site->running_coming)
+		site->released = 1;
+	site->running_coming = 0;
+	return true;
+}
+
+static bool is_gone(const struct step *step, const struct site *other)
+{
+	if (step->world->node[step->move.other].life == LIFE_FENCED)
+		return true;
+	if (other->keeper != KEEPER_ALIVE || !linked(step, step->move.other))
+		return false;
+	if (step->site->copy == COPY_FAULTING)
+		return other->copy != COPY_FEEDING;
+	return other->copy == COPY_NONE || other->attempt != step->site->attempt;
+}
+
+/* Proof, not silence: its keeper says so, or its node is fenced. */
+static bool hears_gone(struct step *step)
+{
+	struct site *site = step->site;
+	const struct site *other = &step->vm->site[step->move.other];
+	bool feeding = site->copy == COPY_FEEDING && site->target == step->move.other;
+	bool faulting = site->copy == COPY_FAULTING && site->known &&
+			site->record.feeder == step->move.other;
+
+	/* A new life of the source's keeper knows the target by the record. */
+	if (site->copy == COPY_FEEDING && site->known)
+		feeding |=
+			step->move.other ==
+			(site->record.phase == OWNER_MOVING ? site->record.to : site->record.node);
+	if (!alive(step) || site->gone || step->move.other == step->move.node ||
+	    !(feeding || faulting) || !is_gone(step, other))
+		return false;
+	site->gone = 1;
+	return true;
+}
+
+static bool time_passes(struct step *step)
+{
+	struct site *site = step->site;
+
+	if (!alive(step))
+		return false;
+	if (step->move.kind == MOVE_TOLD_LONG) {
+		if (site->copy != COPY_COMPLETED || !site->said || site->told_long)
+			return false;
+		site->told_long = 1;
+	} else if (step->move.kind == MOVE_RELEASED) {
+		if (site->copy != COPY_COMPLETED || site->released || !site->known ||
+		    site->record.phase == OWNER_MOVING || site->record.node == step->move.node)
+			return false;
+		site->released = 1;
+	} else {
+		if ((site->copy != COPY_INCOMING && site->copy != COPY_LOADED) || site->unwanted)
+			return false;
+		site->unwanted = 1;
+	}
+	return true;
+}
+
+/* ---- lives of the keeper ---- */
+
+static bool keeper_begins(struct step *step)
+{
+	struct site *site = step->site;
+	bool wakes = step->move.kind == MOVE_KEEPER_WAKES;
+
+	if (!step->node->up || site->keeper != (wakes ? KEEPER_HUNG : KEEPER_DEAD))
+		return false;
+	site->keeper = KEEPER_ALIVE;
+	if (!step->node->lease) {
+		site_lease_over(step, site);
+		site->permitted = 0;
+	}
+	return true;
+}
+
+bool nature_step(struct step *step)
+{
+	switch (step->move.kind) {
+	case MOVE_TOLD:
+		if (!step->rules->stale ||
+		    !nature_can_tell(step->world, step->move.vm, step->move.node))
+			return false;
+		site_told(step);
+		return true;
+	case MOVE_STOPPED_ARRIVES:
+	case MOVE_STOPPED_LOST:
+		return stopped_arrives(step, step->move.kind == MOVE_STOPPED_LOST);
+	case MOVE_RUNNING_ARRIVES:
+	case MOVE_RUNNING_LOST:
+		return running_arrives(step, step->move.kind == MOVE_RUNNING_LOST);
+	case MOVE_RECEIVE:
+		return starts_receiver(step);
+	case MOVE_OFFER:
+		return agrees(step);
+	case MOVE_TOLD_LONG:
+	case MOVE_RELEASED:
+	case MOVE_GIVE_UP:
+		return time_passes(step);
+	case MOVE_CALLED_OFF:
+		return called_off(step);
+	case MOVE_GONE_HEARD:
+		return hears_gone(step);
+	case MOVE_KEEPER_STARTS:
+	case MOVE_KEEPER_WAKES:
+		return keeper_begins(step);
+	case MOVE_SWITCH:
+		return qemu_switches(step);
+	case MOVE_COMPLETES:
+		return qemu_completes(step);
+	case MOVE_RESUMES:
+		return qemu_resumes(step);
+	case MOVE_LOADS:
+		return qemu_loads(step);
+	case MOVE_PAGES:
+		return qemu_has_all_pages(step);
+	default:
+		return step->move.kind >= FAULT_KEEPER_DIES ? fault_step(step) : cluster_step(step);
+	}
+}

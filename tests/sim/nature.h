@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* All that happens without a keeper's decision: QEMUs, messages, time, the leader, faults. */
+#pragma once
+#include "sim/parts.h"
+
+bool nature_step(struct step *step);
+bool nature_can_tell(const struct world *world, int vm, int node);
+
+/* faults.c */
+bool fault_step(struct step *step);
+/* cluster.c: sessions, leases, fences */
+bool cluster_step(struct step *step);
+void cluster_power_off(struct world *world, const struct rules *rules, int node);

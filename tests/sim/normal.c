@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Equal futures are one state: epochs count from the record's, and what nothing looks at any more
+ * is forgotten. */
+#include <string.h>
+
+#include "sim/parts.h"
+
+#define BASE 16 /* the epoch of the record, in every normal state */
+
+static void shift(uint8_t *epoch, int by)
+{
+	int moved = *epoch + by;
+
+	if (*epoch)
+		*epoch = (uint8_t)(moved < 1 ? 1 : moved);
+}
+
+static void shift_record(struct record *record, int by)
+{
+	shift(&record->epoch, by);
+	shift(&record->try_epoch, by);
+}
+
+static void shift_site(struct site *site, int by)
+{
+	shift_record(&site->record, by);
+	shift_record(&site->next, by);
+	shift(&site->attempt, by);
+	shift(&site->offered, by);
+	shift(&site->prepared, by);
+	shift(&site->stopped_coming, by);
+	shift(&site->running_coming, by);
+}
+
+static bool holds_attempt(const struct vm *vm, uint8_t attempt, bool receiver)
+{
+	for (int i = 0; i < NODES; i++) {
+		const struct site *site = &vm->site[i];
+		bool fits = receiver ? site->copy == COPY_INCOMING || site->copy == COPY_LOADED
+				     : site->copy == COPY_COMPLETED;
+
+		if (fits && site->attempt == attempt)
+			return true;
+	}
+	return false;
+}
+
+static void normal_site(struct vm *vm, int node)
+{
+	struct site *site = &vm->site[node];
+	bool away = site->record.phase == OWNER_MOVING && site->record.node == node;
+	bool receiver = site->copy == COPY_INCOMING || site->copy == COPY_LOADED;
+
+	if ((site->copy == COPY_RUNNING || site->copy == COPY_STOPPED) && !away &&
+	    site->write != WRITE_MOVE)
+		site->attempt = 0;
+	if (site->copy == COPY_INCOMING || site->copy == COPY_NONE)
+		site->fresh = 0;
+	if (!receiver)
+		site->heard = site->unwanted = site->agreed = 0;
+	if (site->offered && site->offered < vm->record.epoch)
+		site->offered = site->wanted = site->ready = 0, site->target = NOBODY;
+	if (site->copy == COPY_RUNNING && !away && site->write != WRITE_MOVE)
+		site->ready = 0;
+	if (site->copy != COPY_LOADED)
+		site->asked = 0;
+	if (site->known && site->prepared <= site->record.epoch)
+		site->prepared = 0;
+	if (site->stopped_coming && !(receiver && site->attempt == site->stopped_coming))
+		site->stopped_coming = 0;
+	if (site->running_coming && !holds_attempt(vm, site->running_coming, false))
+		site->running_coming = 0;
+}
+
+static void normal_ghosts(const struct rules *rules, struct vm *vm)
+{
+	bool unversioned =
+		rules->wrong == WRONG_TAKE_UNVERSIONED || rules->wrong == WRONG_RECOVER_UNVERSIONED;
+
+	for (int i = 0; i < GHOSTS; i++) {
+		struct ghost *ghost = &vm->ghost[i];
+		bool dead = ghost->next.epoch <= vm->record.epoch && !unversioned;
+
+		if (ghost->stale && rules->wrong != WRONG_NO_LIFE_CHECK)
+			dead = true;
+		for (int j = 0; j < i; j++)
+			dead |= memcmp(&vm->ghost[j], ghost, sizeof(*ghost)) == 0;
+		if (dead)
+			*ghost = (struct ghost){ 0 };
+	}
+	/* Order means nothing. */
+	for (int i = 1; i < GHOSTS; i++)
+		for (int j = i;
+		     j > 0 && memcmp(&vm->ghost[j - 1], &vm->ghost[j], sizeof(struct ghost)) < 0;
+		     j--) {
+			struct ghost swap = vm->ghost[j];
+
+			vm->ghost[j] = vm->ghost[j - 1];
+			vm->ghost[j - 1] = swap;
+		}
+}
+
+void world_normalise(const struct rules *rules, struct world *world)
+{
+	for (int v = 0; v < rules->vms; v++) {
+		struct vm *vm = &world->vm[v];
+		int by = BASE - vm->record.epoch;
+
+		for (int i = 0; i < rules->nodes; i++)
+			normal_site(vm, i);
+		if (vm->stream && !holds_attempt(vm, vm->stream, true))
+			vm->stream = vm->stream_fresh = 0;
+		normal_ghosts(rules, vm);
+		shift_record(&vm->record, by);
+		shift(&vm->stream, by);
+		for (int i = 0; i < rules->nodes; i++)
+			shift_site(&vm->site[i], by);
+		for (int i = 0; i < GHOSTS; i++)
+			shift_record(&vm->ghost[i].next, by);
+	}
+}

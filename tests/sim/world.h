@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Hosts, their keepers and QEMUs, a network and a store, small enough to be looked at in every
+ * state: what happens to them is one `move` after another, and whatever a keeper decides or writes
+ * is decided and made by the production core.  The alphabet is that of the ownership protocol's
+ * model.  A world is bytes only, so that it can be copied, compared and kept by the million.
+ *
+ *	world	the moves: which are possible, and what they do
+ *	site	a keeper and its copy of one VM: the shell around the core
+ *	store	requests that land, are lost or late, and their answers
+ *	explorer, simulation	who chooses the moves */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/lease.h"
+#include "core/migration.h"
+
+#define NODES 3
+#define VMS 2
+#define GHOSTS 3
+#define NOBODY 255
+
+/* The owner record; nodes are numbers.  `by`: the node whose keeper's write of now made it. */
+struct record {
+	uint8_t epoch, phase, node, to, post, feeder, try_epoch, home, by;
+};
+
+enum keeper_life { KEEPER_DEAD, KEEPER_ALIVE, KEEPER_HUNG };
+enum flight { FLIGHT_NONE, FLIGHT_ASKED, FLIGHT_DONE, FLIGHT_CONFLICT };
+enum write_kind {
+	WRITE_NONE,
+	WRITE_ACQUIRE,
+	WRITE_RENEW,
+	WRITE_RELEASE,
+	WRITE_MOVE,
+	WRITE_TAKE,
+	WRITE_BACK,
+	WRITE_DECLINE,
+	WRITE_GIVE,
+	WRITE_SETTLE,
+	WRITE_RECOVER, /* the leader's */
+};
+
+/* A keeper and its copy of one VM on one node. */
+struct site {
+	uint8_t keeper, known, permitted;
+	struct record record; /* as this life of the keeper knows it */
+
+	uint8_t copy, attempt;
+	uint8_t fresh;	/* nobody has run past the state that this copy holds */
+	uint8_t paused; /* STOPPED because the lease ended */
+	uint8_t starting, resuming;
+
+	uint8_t offered, target, wanted, ready, said, told_long, released, gone;
+	uint8_t heard, unwanted, refused, from, agreed;
+
+	uint8_t write, flight; /* the write that is not answered, and where it is */
+	uint8_t stale;	       /* the request on its way was made under an older life of the node */
+	uint8_t lapsed;	       /* it was asked under a lease that has ended */
+	uint8_t asked;	       /* different writes since the copy was loaded (V6) */
+	struct record next;
+
+	uint8_t prepared; /* epoch of the last receiver here: known to later keepers too (R7) */
+	uint8_t stopped_coming, running_coming; /* messages on their way here: their attempt */
+};
+
+/* A request on its way whose writer does not wait for it any more. */
+struct ghost {
+	uint8_t write, node, stale;
+	struct record next;
+};
+
+struct vm {
+	struct record record;
+	struct site site[NODES];
+	struct ghost ghost[GHOSTS];
+	uint8_t stream, stream_fresh; /* what has been sent in full: its attempt */
+	uint8_t disk[NODES];	      /* the local disk is as the guest left it */
+	uint8_t offers, stop;	      /* a user wants it off */
+};
+
+enum life_state { LIFE_ALIVE, LIFE_FENCING, LIFE_FENCED };
+struct node {
+	uint8_t up, connected, session, lease, link, life, revoked;
+};
+
+struct world {
+	struct node node[NODES];
+	struct vm vm[VMS];
+	uint8_t faults;
+};
+
+/* Rules that are wrong and live outside of the core. */
+enum wrong {
+	RIGHT,
+	WRONG_UNKNOWN_IS_NO,
+	WRONG_CONFLICT_IS_NO,
+	WRONG_RUN_ON_UNKNOWN,
+	WRONG_TAKE_UNVERSIONED,
+	WRONG_EXPIRE_BEFORE_LEASE,
+	WRONG_NO_PROOF,
+	WRONG_LEASE_ONLY_PROOF,
+	WRONG_REJOIN_KEEPS_COPIES,
+	WRONG_RECOVER_UNVERSIONED,
+	WRONG_EARLY_BLOCK_ACTIVATE,
+	WRONG_LEASE_SPARES_DEVICE_PHASE,
+	WRONG_POSTCOPY_NO_STOP,
+	WRONG_BLOCKLIST_KEEP,
+	WRONG_LEASE_KILLS_FULL_COPIES,
+	WRONG_PERMISSION_KEPT,
+	WRONG_TOLD_KEEPS_PERMISSION,
+	WRONG_RECEIVER_REPLACED,
+	WRONG_NO_LIFE_CHECK,
+	WRONG_NO_NEW_LIFE,
+	WRONG_REJOIN_DURING_FENCE,
+	WRONGS,
+};
+
+struct rules {
+	int nodes, vms;
+	bool post, disks;
+	bool stale; /* a keeper learns of the record when it is told, not at once */
+	enum lease_policy policy;
+	int faults, offers; /* at most */
+	bool users;	    /* who stop and start the VM */
+	enum wrong wrong;
+};
+
+enum move_kind {
+	/* The store and the network. */
+	MOVE_STORE,
+	MOVE_STORE_ANSWER_LOST,
+	MOVE_REQUEST_LOST,
+	MOVE_ANSWER,
+	MOVE_ANSWER_LOST,
+	MOVE_REPEAT,
+	MOVE_GHOST_LANDS,
+	MOVE_GHOST_LOST,
+	MOVE_TOLD,
+	MOVE_STOPPED_ARRIVES,
+	MOVE_STOPPED_LOST,
+	MOVE_RUNNING_ARRIVES,
+	MOVE_RUNNING_LOST,
+	/* The keeper. */
+	MOVE_LOOK,
+	MOVE_START,
+	MOVE_RECEIVE,
+	MOVE_OFFER,
+	MOVE_TOLD_LONG,
+	MOVE_RELEASED,
+	MOVE_GIVE_UP,
+	MOVE_CALLED_OFF,
+	MOVE_GONE_HEARD,
+	MOVE_KEEPER_STARTS,
+	MOVE_KEEPER_WAKES,
+	/* QEMU. */
+	MOVE_SWITCH,
+	MOVE_COMPLETES,
+	MOVE_RESUMES,
+	MOVE_LOADS,
+	MOVE_PAGES,
+	/* Time, the leader, repairs. */
+	MOVE_LEASE_ENDS,
+	MOVE_SESSION_ENDS,
+	MOVE_JOINS,
+	MOVE_FENCE,
+	MOVE_POWER_OFF,
+	MOVE_BLOCKLIST,
+	MOVE_FENCED,
+	MOVE_RECOVER,
+	MOVE_BOOTS,
+	MOVE_RECONNECTS,
+	MOVE_LINK_MENDED,
+	MOVE_USER_STARTS,
+	/* Faults. */
+	FAULT_KEEPER_DIES,
+	FAULT_KEEPER_HANGS,
+	FAULT_QEMU_DIES,
+	FAULT_CUT,
+	FAULT_POWER,
+	FAULT_LINK,
+	FAULT_RESUMES,
+	FAULT_SENDING,
+	FAULT_INCOMING,
+	FAULT_CONT,
+	FAULT_CANCELLED,
+	FAULT_USER_STOPS,
+	MOVES,
+};
+enum move_class { CLASS_NORMAL, CLASS_LOSS, CLASS_REPAIR, CLASS_FAULT };
+
+struct move {
+	uint8_t kind, vm, node, other;
+};
+
+/* What a step did. */
+struct outcome {
+	const char *violation; /* NULL: none */
+	bool say;	       /* make `text` */
+	char text[160];
+};
+
+void world_init(const struct rules *rules, struct world *ret);
+/* Where `move` is possible, does it and returns true.  A fault that is one too many is not. */
+bool world_step(const struct rules *rules, struct world *world, struct move move,
+		struct outcome *ret);
+enum move_class world_class(enum move_kind kind);
+/* "n1 vm0: the keeper looks: asks for take (epoch 12)" */
+void world_describe(const struct rules *rules, struct move move, const struct outcome *outcome,
+		    char *buffer, size_t size);
+/* All moves that these rules can ever allow; returns how many. */
+#define CANDIDATES 512
+size_t world_candidates(const struct rules *rules, struct move ret[CANDIDATES]);
+/* The VM runs somewhere where it may write. */
+bool world_runs(const struct rules *rules, const struct world *world, int vm);
+/* Forgets what can make no difference any more, so that equal futures are one state. */
+void world_normalise(const struct rules *rules, struct world *world);
