@@ -28,6 +28,9 @@ def make_cluster(new_host, directory, names=('alpha', 'beta'), **config):
 	for host in hosts[1:]:
 		token = hosts[0].cli('cluster', 'token').out.strip()
 		host.cli('cluster', 'join', input=token)
+	wait(lambda: all(member['address'] for member in
+		hosts[0].cli('--format', 'json', 'cluster', 'status').json()['members']),
+		'all have told where they are', dump=lambda: dump(hosts))
 	return hosts
 
 

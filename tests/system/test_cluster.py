@@ -51,13 +51,13 @@ def pair(new_node):
 	assert alpha.drover('cluster', 'init').rc == 0
 	done = join(beta, token_of(alpha))
 	assert done.rc == 0, done
+	alpha.wait(lambda: all(member['address'] for member in status(alpha)['members']),
+		'both have told where they are')
 	return alpha, beta
 
 
 def test_a_node_joins_with_a_token_and_both_know_it(pair):
 	alpha, beta = pair
-	drover.wait(lambda: all(member['address'] for member in status(alpha)['members']),
-		'both have an address')
 	seen = status(alpha)
 	assert seen['cluster'] == status(beta)['cluster'] and seen['authority'] == 'alpha'
 	assert [(member['name'], member['alive'], member['authority']) for member in seen['members']] \

@@ -39,6 +39,7 @@ def hosts(zookeeper, namespaces, new_host):
 		host.wait(lambda h=host: h.drover('cluster', 'status').rc == 0, 'its store answers', 90)
 	alpha.cli('cluster', 'init')
 	beta.cli('cluster', 'join', input=alpha.cli('cluster', 'token').out)
+	alpha.wait(lambda: alive(alpha) == {'alpha': True, 'beta': True}, 'both are there', 90)
 	return made
 
 
