@@ -268,6 +268,8 @@ static void add_migration(const struct keeper *keeper, json_t *report)
 	json_t *migration = migration_json(keeper);
 
 	json_object_set_new(report, "migration", migration ? migration : json_null());
+	json_object_set_new(report, "migration_failures",
+			    json_integer((json_int_t)keeper->migration->failures));
 }
 
 json_t *report_json(const struct keeper *keeper)

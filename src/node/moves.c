@@ -14,7 +14,6 @@
 #include "node/job.h"
 #include "node/node.h"
 #include "node/nodes.h"
-#include "node/records.h"
 #include "node/status.h"
 #include "node/vm.h"
 #include "store/store.h"
@@ -28,6 +27,7 @@
 #include "wire/peer.h"
 
 #define TRIES 5
+#define FAILURES_MAX 3 /* then whoever waits is told; the keepers go on trying */
 #define TIMEOUT_MAX_MS (24 * 3600 * 1000)
 
 struct move {
@@ -42,6 +42,8 @@ struct move {
 	uint64_t number;
 	uint64_t epoch; /* what the target told before that is about an older copy */
 	int tries;
+	int64_t failures; /* tries of its keeper that came to nothing, before those for this order
+			   */
 	sd_event_source *deadline;
 	json_t *shown; /* the last progress */
 };
@@ -157,12 +159,34 @@ static enum vm_state state_there(const struct move *move, const struct node_vm *
 	return (enum vm_state)state;
 }
 
+static int64_t failures_of(const struct node_vm *vm)
+{
+	return vm->told_now ? json_int_or(vm->told, "migration_failures", 0) : 0;
+}
+
+/* It was tried, and tried again. */
+static int check_tries(struct move *move, const struct node_vm *vm, const char *reason,
+		       struct error *err)
+{
+	int64_t failures = failures_of(vm);
+
+	if (failures < move->failures)
+		move->failures = failures; /* a new keeper counts anew */
+	if (failures - move->failures < FAILURES_MAX)
+		return 0;
+	return error_set(err, -ECANCELED,
+			 "VM '%s' is still on node '%s': %s; 'drover migrate %s --cancel' lets it "
+			 "stay there",
+			 move->vm, vm->node->config->node, reason && *reason ? reason : "no reason",
+			 move->vm);
+}
+
 static void look_waiting(struct move *move, const struct node_vm *vm)
 {
 	const struct placement_facts facts = vm_placement_facts(vm);
 	struct error err = { 0 };
 	enum vm_state state;
-	const char *reason;
+	const char *reason, *why;
 	int r;
 
 	if (vm->removed) {
@@ -171,12 +195,15 @@ static void look_waiting(struct move *move, const struct node_vm *vm)
 		return;
 	}
 	state = vm_state(vm, &reason);
+	why = reason;
 	show_progress(move, vm, vm_state_name(state), reason);
 	if (!vm_target(vm))
 		return;
 	if (strcmp(vm_target(vm), vm->node->config->node) != 0)
 		state = state_there(move, vm, &reason);
 	r = placement_arrived(&facts, move->number, vm->wish, state, reason, &err);
+	if (r == 0)
+		r = check_tries(move, vm, why, &err);
 	if (r != 0)
 		move_end(move, r < 0 ? r : 0, &err);
 }
@@ -356,6 +383,7 @@ static int order(struct move *move, const struct node_vm *vm, const json_t *node
 	if (r < 0)
 		return r;
 	move->number = next.number;
+	move->failures = failures_of(vm);
 	move->epoch = vm->owner.epoch + (move->order.verb != PLACE_CANCEL);
 	json_decref(move->value);
 	move->value = placement_json(&next);
@@ -392,14 +420,12 @@ static void begin(struct move *move)
 
 /* ---- requests ---- */
 
-static int number_of(json_t *args, const char *key, uint64_t *ret, struct error *err)
+/* 0: not said. */
+static uint64_t number_of(json_t *args, const char *key)
 {
 	int64_t number = json_int_or(args, key, 0);
 
-	if (number < 0)
-		return error_usage(err, "'%s' is less than nothing", key);
-	*ret = (uint64_t)number;
-	return 0;
+	return number > 0 ? (uint64_t)number : 0;
 }
 
 static int parse(struct move *move, json_t *args, struct error *err)
@@ -412,7 +438,6 @@ static int parse(struct move *move, json_t *args, struct error *err)
 	const char *to = json_string_or(args, "to", NULL);
 	int method = placement_method_of(json_string_or(args, "method", "auto"));
 	struct placement_order *order = &move->order;
-	int r;
 
 	order->verb = verbs[command_of(request_command(move->request))];
 	if (json_bool_or(args, "cancel", false))
@@ -423,12 +448,11 @@ static int parse(struct move *move, json_t *args, struct error *err)
 	if (order->verb == PLACE_MOVE && !to)
 		return error_usage(err, "which node is it to be moved to?");
 	order->method = (enum placement_method)method;
-	r = number_of(args, "max_downtime_ms", &order->max_downtime_ms, err);
-	if (r == 0)
-		r = number_of(args, "bandwidth", &order->bandwidth, err);
-	if (r == 0 && to && (order->verb == PLACE_MIGRATE || order->verb == PLACE_MOVE))
+	order->max_downtime_ms = number_of(args, "max_downtime_ms");
+	order->bandwidth = number_of(args, "bandwidth");
+	if (to && (order->verb == PLACE_MIGRATE || order->verb == PLACE_MOVE))
 		move->to = xstrdup(to);
-	return r;
+	return 0;
 }
 
 static struct move *move_new(struct node *node, struct request *request, const char *vm,

@@ -671,6 +671,54 @@ static void a_store_that_does_not_answer_is_not_fresh(void **state)
 	assert_int_equal(silent.err.class, ERROR_TRY_AGAIN);
 }
 
+static bool keeper_is_to_send(struct host *host)
+{
+	size_t count = json_array_size(host->keeper.wishes);
+	json_t *wish = json_array_get(host->keeper.wishes, count ? count - 1 : 0);
+
+	return strcmp(json_string_or(wish, "wish", ""), "elsewhere") == 0 &&
+	       strcmp(json_string_or(wish, "target", ""), "beta") == 0;
+}
+
+static json_t *running_after(int failures)
+{
+	return json_pack("{s:s, s:s, s:s, s:i}", "state", "running", "wish", "elsewhere", "reason",
+			 "it did not work", "migration_failures", failures);
+}
+
+static void an_order_to_move_that_fails_and_fails_is_not_waited_for_any_more(void **state)
+{
+	const struct owner owner = { .epoch = 1,
+				     .phase = OWNER_HELD,
+				     .node = "alpha",
+				     .boot = "b",
+				     .lease = "keep",
+				     .by = "alpha/1/1" };
+	json_auto_t *two = running_after(7), *three = running_after(8);
+	REPLY moved = { 0 };
+	HOST host = host_make();
+	char key[RECORD_KEY_SIZE];
+
+	put(&host, "/drover/nodes/beta/life", json_pack("{s:i, s:s}", "n", 1, "state", "alive"));
+	put(&host, "/drover/nodes/beta/session", json_pack("{s:i}", "n", 1));
+	put(&host, key_vm(key, "m1", "owner"), owner_json(&owner));
+	define(&host, "m1", true);
+	keeper_listen(&host, "m1", running_after(5));
+	host_open(&host);
+	keeper_serve(&host);
+	run_until(&host, has_joined);
+	run_until(&host, keeper_connected);
+	ask(&host, "migrate", json_pack("{s:s, s:s}", "vm", "m1", "to", "beta"), &moved);
+	run_until(&host, keeper_is_to_send);
+	(void)peer_event(host.keeper.peer, "state", two);
+	loop_drain(host.node->loop);
+	assert_false(moved.done);
+	(void)peer_event(host.keeper.peer, "state", three);
+	await(&host, &moved);
+	assert_int_equal(moved.r, -EREMOTEIO);
+	assert_non_null(strstr(moved.err.text, "still on node 'alpha': it did not work"));
+}
+
 /* ---- the session ---- */
 
 /* Whoever says that it has joined has its session's key in the store. */
@@ -889,6 +937,7 @@ int main(void)
 		cmocka_unit_test(a_move_is_indexed_for_both_sides_and_written_by_its_holder_only),
 		cmocka_unit_test(an_offer_is_written_and_withdrawn_by_its_own_node_only),
 		cmocka_unit_test(a_store_that_does_not_answer_is_not_fresh),
+		cmocka_unit_test(an_order_to_move_that_fails_and_fails_is_not_waited_for_any_more),
 		cmocka_unit_test(a_join_that_is_answered_after_the_session_was_lost_is_none),
 		cmocka_unit_test(the_lease_is_renewed_again_and_again),
 		cmocka_unit_test(a_renewal_that_is_not_answered_extends_nothing),
