@@ -2,11 +2,9 @@
 #include "keeper/source.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "keeper/copy.h"
@@ -15,16 +13,15 @@
 #include "keeper/keeper.h"
 #include "keeper/link.h"
 #include "keeper/migration.h"
-#include "keeper/mirror.h"
 #include "keeper/monitor.h"
 #include "keeper/ownership.h"
 #include "keeper/psk.h"
 #include "keeper/report.h"
 #include "keeper/script.h"
+#include "keeper/sender.h"
 #include "keeper/timeline.h"
 #include "model/config.h"
 #include "qemu/hardware.h"
-#include "qmp/qmp.h"
 #include "tls/tls.h"
 #include "util/checkpoint.h"
 #include "util/cleanup.h"
@@ -43,12 +40,10 @@ struct source {
 	bool late, agreed, failed;
 	struct tls_identity *identity;
 	struct dial *dial;
-	int stream; /* ours of what QEMU sends over; -1 */
 	struct peer *peer;
 	struct script *script;
-	struct mirror *mirror;
-	json_t *terms; /* the answer to `prepare` */
-	bool begun;    /* source_send() was called */
+	struct sender *sender;
+	bool begun; /* source_send() was called */
 	bool switching, continuing;
 	bool running, gone;
 	uint64_t own_fresh, peer_fresh; /* clock_now() of the last answers of the store */
@@ -56,7 +51,6 @@ struct source {
 	uint64_t bytes, bytes_at;	/* sent, and when that last grew */
 	uint64_t total, left, rounds, rate;
 	uint64_t stop_usec; /* QEMU's clock, when its vcpus stopped */
-	uint64_t said_at;
 	sd_event_source *poll, *fresh, *limit, *repeat;
 };
 
@@ -107,12 +101,10 @@ struct source *source_free(struct source *source)
 	if (!source)
 		return NULL;
 	dial_cancel(source->dial);
-	cleanup_closep(&source->stream);
 	script_cancel(source->script);
-	mirror_free(source->mirror);
+	sender_free(source->sender);
 	peer_close(source->peer);
 	tls_identity_unref(source->identity);
-	json_decref(source->terms);
 	sd_event_source_disable_unref(source->poll);
 	sd_event_source_disable_unref(source->fresh);
 	sd_event_source_disable_unref(source->limit);
@@ -259,7 +251,6 @@ void source_begin(struct keeper *keeper, json_t *offer, bool late)
 	int r;
 
 	source->keeper = keeper;
-	source->stream = -1;
 	source->late = late;
 	source->epoch = (uint64_t)json_int_or(offer, "epoch", 0);
 	(void)snprintf(source->target, sizeof(source->target), "%s",
@@ -293,13 +284,13 @@ static int on_poll(sd_event_source *timer, uint64_t usec, void *ctx)
 
 	arm(source, &source->poll, POLL_EVERY, on_poll);
 	migration_monitor_ready(source->keeper);
-	if (source->switching || source->mirror)
+	if (source->switching)
 		return 0;
-	if (now > source->bytes_at + stall)
+	if (source->bytes_at && now > source->bytes_at + stall)
 		fail(source, "nothing could be sent for too long: the target or the network hangs");
 	else if (now > source->deadline)
-		fail(source, "the guest writes faster than it can be sent: its time "
-			     "(timers.migration_deadline) is over");
+		fail(source, "its time (timers.migration_deadline) is over: the guest writes "
+			     "faster than it can be sent, or its disks are large");
 	return 0;
 }
 
@@ -326,192 +317,35 @@ static int on_fresh_due(sd_event_source *timer, uint64_t usec, void *ctx)
 	return 0;
 }
 
-static void on_migrating(void *ctx, int r, const struct error *err)
+static void on_sending(void *ctx, int r, const struct error *err)
 {
 	struct source *source = ctx;
 
-	source->script = NULL;
 	if (r < 0) {
 		fail(source, err->text);
 		return;
 	}
 	source->bytes_at = clock_now();
-	arm(source, &source->poll, POLL_EVERY, on_poll);
 	timeline_phase(line(source), "copying");
 	checkpoint("keeper.source.copying");
 	migration_monitor_ready(source->keeper);
 }
 
-/* Before 9.0 QEMU under TCG forgets what a guest writes while it is copied (docs/QEMU.md): there it
- * must not write.  Noted before it is done, as every stop of ours. */
-static bool keep_still(struct keeper *keeper)
-{
-	struct error err = { 0 };
-	int major = 0, minor = 0;
-
-	qmp_version(monitor_qmp(keeper->monitor), &major, &minor);
-	if (!keeper->hardware || strcmp(keeper->hardware->accelerator, "tcg") != 0 || major >= 9)
-		return false;
-	keeper->copy->still = true;
-	if (copy_save(keeper, keeper->copy, &err) < 0)
-		log_warning("%s; the next keeper would not know that the guest was stopped by us",
-			    err.text);
-	report_event(keeper, "standing-still", NULL,
-		     "the guest stands still while it is copied: QEMU %d.%d loses what a guest "
-		     "without KVM writes meanwhile",
-		     major, minor);
-	return true;
-}
-
-/* QEMU makes what it gets blocking, and would wait in `migrate` for the target's first word with
- * its guest and monitor standing still (docs/QEMU.md). */
-static void on_given(void *ctx, int r, const struct error *err)
+static void on_prepared(void *ctx, int r, json_t *value, const struct error *err)
 {
 	struct source *source = ctx;
 
-	source->script = NULL;
 	if (r < 0) {
 		fail(source, err->text);
 		return;
 	}
-	if (fcntl(source->stream, F_SETFL, O_NONBLOCK) < 0)
-		log_warning("cannot make the stream non-blocking: %m; ignoring");
-	source->script = script_new(source->keeper);
-	if (keep_still(source->keeper))
-		script_add(source->script, "stop", NULL);
-	script_add(source->script, "migrate", json_pack("{s:s}", "uri", "fd:stream"));
-	script_run(source->script, on_migrating, source);
-}
-
-static void on_stream(void *ctx, int fd, const struct error *err)
-{
-	struct source *source = ctx;
-
-	source->dial = NULL;
-	if (fd < 0) {
-		fail(source, err->text);
-		return;
-	}
-	source->stream = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-	source->script = script_new(source->keeper);
-	script_add_fd(source->script, "stream", fd);
-	script_run(source->script, on_given, source);
+	checkpoint("keeper.source.prepared");
+	source->sender = sender_begin(source->keeper, source->address, value, on_sending, source);
 }
 
 bool source_shut(struct source *source)
 {
-	return source && source->stream >= 0 && shutdown(source->stream, SHUT_RDWR) == 0;
-}
-
-static void open_stream(struct source *source)
-{
-	char words[DOOR_LINE_MAX];
-	struct error err = { 0 };
-
-	door_stream_line(json_string_or(source->terms, "ticket", ""), words);
-	checkpoint("keeper.source.stream");
-	if (dial_start(source->keeper->loop, source->address, words,
-		       source->keeper->config->timers.migration_stall, on_stream, source,
-		       &source->dial, &err) < 0)
-		fail(source, err.text);
-}
-
-static void on_mirrored(void *ctx, int r, const struct error *err)
-{
-	struct source *source = ctx;
-
-	if (r < 0) {
-		fail(source, err->text);
-		return;
-	}
-	timeline_phase(line(source), "disks mirrored");
-	checkpoint("keeper.source.mirrored");
-	open_stream(source);
-}
-
-static void on_configured(void *ctx, int r, const struct error *err)
-{
-	struct source *source = ctx;
-	json_t *disks = json_object_get(source->terms, "disks");
-	CLEANUP_FREE char *host = xstrdup(source->address);
-	struct error why = { 0 };
-	char *colon = strrchr(host, ':');
-
-	source->script = NULL;
-	if (r < 0) {
-		fail(source, err->text);
-		return;
-	}
-	if (!json_is_object(disks)) {
-		open_stream(source);
-		return;
-	}
-	if (colon)
-		*colon = '\0';
-	timeline_phase(line(source), "mirroring disks");
-	if (mirror_begin(source->keeper, host, disks, on_mirrored, source, &source->mirror, &why) <
-	    0)
-		fail(source, why.text);
-}
-
-static json_t *capability(const char *name, bool on)
-{
-	return json_pack("{s:s, s:b}", "capability", name, "state", (int)on);
-}
-
-/* Limits of the order go before those of the definition, and those before QEMU's own. */
-static json_t *parameters(const struct keeper *keeper)
-{
-	const struct definition *def = keeper->want.definition;
-	const struct want_move *move = &keeper->want.move;
-	uint64_t downtime = move->max_downtime_ms ? move->max_downtime_ms
-						  : def->migration_max_downtime / USEC_PER_MSEC;
-	uint64_t bandwidth = move->bandwidth ? move->bandwidth : def->migration_bandwidth;
-	json_t *set = json_pack("{s:s}", "tls-creds", PSK_ID);
-
-	if (downtime)
-		json_object_set_new(set, "downtime-limit", json_integer((json_int_t)downtime));
-	if (bandwidth)
-		json_object_set_new(set, "max-bandwidth", json_integer((json_int_t)bandwidth));
-	return set;
-}
-
-static void configure(struct source *source)
-{
-	struct script *script = source->script = script_new(source->keeper);
-
-	/* One that a former try left. */
-	script_add_optional(script, "object-del", json_pack("{s:s}", "id", PSK_ID));
-	script_add(script, "object-add",
-		   json_pack("{s:s, s:s, s:s, s:s, s:s}", "qom-type", "tls-creds-psk", "id", PSK_ID,
-			     "endpoint", "client", "dir", PSK_DIR, "username", PSK_USER));
-	script_add(script, "migrate-set-capabilities",
-		   json_pack("{s:[o,o,o,o]}", "capabilities", capability("events", true),
-			     capability("pause-before-switchover", true),
-			     capability("auto-converge", true), capability("return-path", false)));
-	script_add(script, "migrate-set-parameters", parameters(source->keeper));
-	script_run(script, on_configured, source);
-}
-
-static void on_prepared(void *ctx, int r, json_t *value, const struct error *err)
-{
-	struct source *source = ctx;
-	const char *key = json_string_or(value, "key", "");
-	struct error why = { 0 };
-
-	if (r == 0 && strlen(key) != PSK_SIZE - 1)
-		r = error_bad_data(&why, "the target gave no key");
-	else if (r < 0)
-		why = *err;
-	if (r == 0)
-		r = psk_place(source->keeper, key, false, &why);
-	if (r < 0) {
-		fail(source, why.text);
-		return;
-	}
-	source->terms = json_incref(value);
-	checkpoint("keeper.source.prepared");
-	configure(source);
+	return source && sender_shut(source->sender);
 }
 
 void source_send(struct source *source)
@@ -525,6 +359,7 @@ void source_send(struct source *source)
 	source->begun = true;
 	source->deadline = clock_now() + keeper->config->timers.migration_deadline;
 	arm(source, &source->fresh, 0, on_fresh_due);
+	arm(source, &source->poll, POLL_EVERY, on_poll);
 	timeline_phase(line(source), "moving");
 	if (peer_call(source->peer, "prepare", args, keeper->config->timers.migration_stall,
 		      on_prepared, source, &err) < 0)
@@ -597,8 +432,8 @@ static void look_fresh(struct source *source)
 	    now > source->own_fresh + limit || now > source->peer_fresh + limit)
 		return;
 	source->continuing = true;
-	if (source->mirror)
-		mirror_end(source->mirror, on_mirror_ended);
+	if (sender_has_mirrors(source->sender))
+		sender_end_mirrors(source->sender, on_mirror_ended);
 	else
 		let_go_on(source);
 }
@@ -676,7 +511,7 @@ void source_event(struct source *source, const char *name, json_t *data, uint64_
 		source->stop_usec = usec;
 		timeline_number(line(source), "stop_usec", usec);
 	} else if (strncmp(name, "BLOCK_JOB_", 10) == 0) {
-		mirror_event(source->mirror, name, data);
+		sender_event(source->sender, name, data);
 	}
 }
 
@@ -686,9 +521,9 @@ static const char *phase_of(const struct source *source)
 		return "done";
 	if (source->switching)
 		return "switching";
-	if (source->poll)
+	if (source->bytes_at)
 		return "copying";
-	if (source->mirror)
+	if (sender_has_mirrors(source->sender))
 		return "mirroring disks";
 	return source->begun ? "preparing" : source->agreed ? "agreed" : "connecting";
 }

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What QEMU is told to send, and over what: key and limits, mirrors of local disks, then the stream
+ * of the guest itself. */
+#pragma once
+#include <jansson.h>
+#include <stdbool.h>
+
+struct error;
+struct keeper;
+struct sender;
+
+/* 0, or what went wrong.  From the loop. */
+typedef void (*sender_fn)(void *ctx, int r, const struct error *err);
+
+/* `address`: the target's door; `terms`: the target's answer to `prepare`.  `done` comes once QEMU
+ * has taken the migration on; a failure may come at any time, also later. */
+struct sender *sender_begin(struct keeper *keeper, const char *address, json_t *terms,
+			    sender_fn done, void *ctx);
+bool sender_has_mirrors(const struct sender *sender); /* takes NULL */
+/* The vcpus stand still: both sides of each disk are equal once `ended` comes. */
+void sender_end_mirrors(struct sender *sender, sender_fn ended);
+/* Ends the stream, which makes QEMU fail and its guest run on.  False: there is none. */
+bool sender_shut(struct sender *sender);
+void sender_event(struct sender *sender, const char *name, json_t *data);
+/* Calls off what can be; takes NULL, returns NULL. */
+struct sender *sender_free(struct sender *sender);
