@@ -703,7 +703,10 @@ static void on_info(void *ctx, int r, json_t *value, const struct error *err)
 	struct keeper *keeper = ctx;
 
 	keeper->migration->asking = false;
-	if (r == 0)
+	/* QEMU may send an event of its migration before an older answer. */
+	if (r == 0 && keeper->migration->changed)
+		migration_monitor_ready(keeper);
+	else if (r == 0)
 		take_status(keeper, json_string_or(value, "status", "none"), value);
 }
 
@@ -715,6 +718,7 @@ void migration_monitor_ready(struct keeper *keeper)
 		return;
 	if (monitor_call(keeper->monitor, "query-migrate", NULL, on_info, keeper, &err) == 0)
 		keeper->migration->asking = true;
+	keeper->migration->changed = false;
 }
 
 void migration_event(struct keeper *keeper, const char *name, json_t *data, uint64_t usec)
@@ -725,8 +729,10 @@ void migration_event(struct keeper *keeper, const char *name, json_t *data, uint
 		migration->resumed = usec;
 	if (migration->source)
 		source_event(migration->source, name, data, usec);
-	if (strcmp(name, "MIGRATION") == 0)
+	if (strcmp(name, "MIGRATION") == 0) {
+		migration->changed = true;
 		take_status(keeper, json_string_or(data, "status", "none"), NULL);
+	}
 }
 
 void migration_copy_ended(struct keeper *keeper)

@@ -25,6 +25,7 @@ struct migration {
 	struct timeline *timeline;
 	char status[24]; /* of QEMU's migration, as it last said; "" not known */
 	bool asking;	 /* a query-migrate is open */
+	bool changed;	 /* an event has told more than its answer may */
 	bool acting;	 /* a `cont` or `migrate_cancel` is open */
 	bool never_ran;	 /* for certain: the copy, before the `cont` of this keeper */
 	bool cont_refused;
