@@ -353,6 +353,9 @@ static int on_client(sd_event_source *source, int fd, uint32_t revents, void *us
 					   EPOLLIN, on_question, userdata),
 			   0);
 	assert_return_code(sd_event_source_set_io_fd_own(questions, true), 0);
+	/* It goes with the loop if the other side is still connected at the end. */
+	assert_return_code(sd_event_source_set_floating(questions, true), 0);
+	sd_event_source_unref(questions);
 	return 0;
 }
 
