@@ -3,10 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "keeper/copy.h"
@@ -16,6 +14,7 @@
 #include "keeper/link.h"
 #include "keeper/migration.h"
 #include "keeper/monitor.h"
+#include "keeper/offer.h"
 #include "keeper/ownership.h"
 #include "keeper/psk.h"
 #include "keeper/report.h"
@@ -32,8 +31,6 @@
 #include "wire/json.h"
 #include "wire/peer.h"
 
-#define RECEIVE_FILE "receive.json"
-#define OFFER_PATIENCE (5 * USEC_PER_SEC)
 #define FRESH_EVERY (300 * USEC_PER_MSEC)
 #define CALLERS_MAX 4
 
@@ -46,17 +43,16 @@ struct caller {
 
 struct receive {
 	struct keeper *keeper;
-	uint64_t epoch;
-	char source[RECORD_NAME_SIZE];
-	char secret[33], ticket[33], key[PSK_SIZE];
+	struct offer offer;
+	char ticket[33], key[PSK_SIZE];
 	struct tls_identity *identity;
 	struct door *door;
 	struct caller callers[CALLERS_MAX];
 	struct request *preparing; /* of the source's, not answered yet */
 	struct script *script;
-	struct export *export;	  /* disks that are being filled */
-	int stream;		  /* on its way to QEMU; -1 */
-	bool published, expected; /* the stream: `ticket` is good */
+	struct export *export; /* disks that are being filled */
+	int stream;	       /* on its way to QEMU; -1 */
+	bool expected;	       /* the stream: `ticket` is good */
 	bool streaming, stopped, running, failed;
 	uint64_t stopped_usec, running_usec;
 	sd_event_source *deadline, *fresh;
@@ -67,6 +63,11 @@ static const struct door_ops door_ops;
 bool receive_stopped_heard(const struct receive *receive)
 {
 	return receive && receive->stopped;
+}
+
+struct offer *receive_offer(struct receive *receive)
+{
+	return receive ? &receive->offer : NULL;
 }
 
 bool receive_failed(const struct receive *receive)
@@ -131,16 +132,6 @@ struct receive *receive_free(struct receive *receive)
 	return NULL;
 }
 
-static void withdraw(struct keeper *keeper)
-{
-	json_auto_t *args = json_pack("{s:n}", "offer");
-
-	(void)unlinkat(keeper->run_fd, RECEIVE_FILE, 0);
-	if (link_up(keeper->link))
-		(void)link_call(keeper->link, "offer-write", args, OFFER_PATIENCE, NULL, NULL,
-				NULL);
-}
-
 struct receive *receive_end(struct receive *receive, const char *why)
 {
 	json_auto_t *data = NULL;
@@ -148,15 +139,16 @@ struct receive *receive_end(struct receive *receive, const char *why)
 	if (!receive)
 		return NULL;
 	if (!receive->running) {
-		data = json_pack("{s:I, s:s}", "epoch", (json_int_t)receive->epoch, "why", why);
+		data = json_pack("{s:I, s:s}", "epoch", (json_int_t)receive->offer.epoch, "why",
+				 why);
 		tell(receive, "gone", data);
 	}
 	psk_remove(receive->keeper);
-	withdraw(receive->keeper);
+	offer_withdraw(receive->keeper);
 	return receive_free(receive);
 }
 
-static void fail(struct receive *receive, const char *why)
+void receive_give_up(struct receive *receive, const char *why)
 {
 	if (receive->failed || receive->running)
 		return;
@@ -172,7 +164,8 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *ctx)
 
 	/* Once the source has stopped, the record decides and no clock. */
 	if (!receive->stopped)
-		fail(receive, receive->streaming ? "the source has sent nothing for too long"
+		receive_give_up(receive, receive->streaming
+						 ? "the source has sent nothing for too long"
 						 : "the source did not begin in time");
 	return 0;
 }
@@ -192,16 +185,6 @@ static void arm(struct receive *receive, sd_event_source **source, uint64_t usec
 /* ---- the source's requests ---- */
 
 static int on_fresh_due(sd_event_source *source, uint64_t usec, void *ctx);
-
-/* Compared to the end, so that the time tells nothing. */
-static bool secret_equal(const char *a, const char *b)
-{
-	unsigned difference = strlen(a) != strlen(b);
-
-	for (size_t i = 0; !difference && i < strlen(b); i++)
-		difference |= (unsigned)(a[i] ^ b[i]);
-	return difference == 0;
-}
 
 /* What the guest sees must be what was launched here, in every property (I6). */
 static int check_hardware(struct receive *receive, json_t *theirs, struct error *err)
@@ -237,8 +220,9 @@ static int check_hello(struct receive *receive, json_t *args, struct error *err)
 		r = json_need_int(args, "epoch", &epoch, err);
 	if (r < 0)
 		return r;
-	if (strcmp(vm, receive->keeper->name) != 0 || !secret_equal(secret, receive->secret) ||
-	    (uint64_t)epoch != receive->epoch)
+	if (strcmp(vm, receive->keeper->name) != 0 ||
+	    !offer_secret_equal(secret, receive->offer.secret) ||
+	    (uint64_t)epoch != receive->offer.epoch)
 		return error_refuse(err, "nobody waits here for VM '%s' under epoch %lld", vm,
 				    (long long)epoch);
 	if (receive->failed)
@@ -283,7 +267,7 @@ static void answer_prepare(struct receive *receive, int r, const struct error *e
 		return;
 	if (r < 0) {
 		request_fail(request, err);
-		fail(receive, err->text);
+		receive_give_up(receive, err->text);
 		return;
 	}
 	receive->expected = true;
@@ -355,7 +339,7 @@ static void on_disks_ended(void *ctx, int r, const struct error *err)
 	checkpoint("keeper.receive.disks-ended");
 	if (r < 0) {
 		request_fail(request, err);
-		fail(receive, err->text);
+		receive_give_up(receive, err->text);
 		return;
 	}
 	request_return(request, NULL);
@@ -383,7 +367,7 @@ static void on_bye(struct receive *receive, struct caller *caller, struct reques
 	CLEANUP_FREE char *text = xstrdup(why);
 
 	request_return(request, NULL);
-	fail(receive, text);
+	receive_give_up(receive, text);
 }
 
 static const struct {
@@ -415,7 +399,7 @@ static void on_request(void *ctx, struct request *request)
 
 static void say_running(struct receive *receive)
 {
-	json_auto_t *data = json_pack("{s:I, s:I}", "epoch", (json_int_t)receive->epoch,
+	json_auto_t *data = json_pack("{s:I, s:I}", "epoch", (json_int_t)receive->offer.epoch,
 				      "resume_usec", (json_int_t)receive->running_usec);
 
 	tell(receive, "running", data);
@@ -427,7 +411,7 @@ static void on_event(void *ctx, const char *name, json_t *data, json_t *whole)
 	struct receive *receive = caller->receive;
 
 	if (!caller->accepted || strcmp(name, "stopped") != 0 ||
-	    (uint64_t)json_int_or(data, "epoch", 0) != receive->epoch)
+	    (uint64_t)json_int_or(data, "epoch", 0) != receive->offer.epoch)
 		return;
 	if (receive->running) {
 		say_running(receive);
@@ -465,10 +449,10 @@ static void on_begun(void *ctx)
 	struct caller *caller = ctx;
 	const char *name = tls_peer_name(peer_transport(caller->peer));
 
-	if (strcmp(name, caller->receive->source) == 0)
+	if (strcmp(name, caller->receive->offer.source) == 0)
 		return;
 	log_warning("node '%s' came to the receiver; node '%s' has the VM", name,
-		    caller->receive->source);
+		    caller->receive->offer.source);
 	caller->peer = peer_close(caller->peer);
 }
 
@@ -508,7 +492,7 @@ static void on_streaming(void *ctx, int r, const struct error *err)
 
 	receive->script = NULL;
 	if (r < 0) {
-		fail(receive, err->text);
+		receive_give_up(receive, err->text);
 		return;
 	}
 	migration_monitor_ready(receive->keeper); /* what QEMU says of it from now on */
@@ -522,7 +506,7 @@ static void on_given(void *ctx, int r, const struct error *err)
 
 	receive->script = NULL;
 	if (r < 0) {
-		fail(receive, err->text);
+		receive_give_up(receive, err->text);
 		return;
 	}
 	if (fcntl(receive->stream, F_SETFL, O_NONBLOCK) < 0)
@@ -538,7 +522,7 @@ static void on_stream(void *ctx, const char *ticket, int fd)
 	struct receive *receive = ctx;
 
 	if (!receive->expected || receive->streaming || receive->script ||
-	    !secret_equal(ticket, receive->ticket)) {
+	    !offer_secret_equal(ticket, receive->ticket)) {
 		log_warning("a connection with a ticket that is not good (any more)");
 		(void)close(fd);
 		return;
@@ -555,15 +539,6 @@ static void on_stream(void *ctx, const char *ticket, int fd)
 
 static const struct door_ops door_ops = { .control = on_control, .stream = on_stream };
 
-/* "10.0.0.1:PORT", "[fd00::1]:PORT". */
-static char *address_of(const struct keeper *keeper, unsigned port)
-{
-	const char *host = keeper->config->migration_address;
-
-	return strchr(host, ':') ? xasprintf("[%s]:%u", host, port)
-				 : xasprintf("%s:%u", host, port);
-}
-
 #define PORTS_TRIED 64
 
 static int open_door(struct receive *receive, unsigned port, struct error *err)
@@ -572,46 +547,21 @@ static int open_door(struct receive *receive, unsigned port, struct error *err)
 	int r = -EADDRINUSE;
 
 	for (unsigned i = 0; r == -EADDRINUSE && i < PORTS_TRIED; i++) {
-		CLEANUP_FREE char *address = address_of(keeper, port ? port + i : 0);
+		CLEANUP_FREE char *address = offer_address(keeper, port ? port + i : 0);
 
 		r = door_open(address, keeper->loop, &door_ops, receive, &receive->door, err);
 	}
+	if (r == 0)
+		receive->offer.port = door_port(receive->door);
 	return r;
 }
 
 /* ---- the offer ---- */
 
-static void on_published(void *ctx, int r, json_t *value, const struct error *err)
-{
-	struct keeper *keeper = ctx;
-
-	if (!keeper->migration->receive)
-		return;
-	keeper->migration->receive->published = r == 0;
-	if (r == -EREMOTEIO && err->class != ERROR_TRY_AGAIN)
-		fail(keeper->migration->receive, err->text);
-	else if (r < 0)
-		keeper_look_in(keeper, keeper->config->timers.store_retry);
-}
-
-static void publish(struct receive *receive)
-{
-	struct keeper *keeper = receive->keeper;
-	CLEANUP_FREE char *address = address_of(keeper, door_port(receive->door));
-	json_auto_t *args = json_pack("{s:{s:i, s:s, s:s, s:I, s:s, s:s}}", "offer", "v", 1, "node",
-				      keeper->config->node, "from", receive->source, "epoch",
-				      (json_int_t)receive->epoch, "address", address, "secret",
-				      receive->secret);
-
-	if (link_up(keeper->link) && link_call(keeper->link, "offer-write", args, OFFER_PATIENCE,
-					       on_published, keeper, NULL) == 0)
-		receive->published = true;
-}
-
 void receive_link_up(struct receive *receive)
 {
 	if (receive && !receive->failed && !receive->running)
-		publish(receive);
+		offer_publish(&receive->offer);
 }
 
 /* Protocol, section 4, step 4: that this side reaches the store is told all the time, so that
@@ -624,7 +574,7 @@ static void on_fresh(void *ctx, int r, json_t *value, const struct error *err)
 
 	if (!receive || r < 0)
 		return;
-	data = json_pack("{s:I}", "epoch", (json_int_t)receive->epoch);
+	data = json_pack("{s:I}", "epoch", (json_int_t)receive->offer.epoch);
 	tell(receive, "fresh", data);
 }
 
@@ -634,8 +584,8 @@ static int on_fresh_due(sd_event_source *source, uint64_t usec, void *ctx)
 	struct keeper *keeper = receive->keeper;
 
 	arm(receive, &receive->fresh, FRESH_EVERY, on_fresh_due);
-	if (!receive->published && !receive->failed && !receive->running)
-		publish(receive);
+	if (!receive->offer.published && !receive->failed && !receive->running)
+		offer_publish(&receive->offer);
 	if (accepted(receive) && !receive->running && link_up(keeper->link))
 		(void)link_call(keeper->link, "store-fresh", NULL,
 				keeper->config->timers.migration_switch, on_fresh, keeper, NULL);
@@ -644,24 +594,12 @@ static int on_fresh_due(sd_event_source *source, uint64_t usec, void *ctx)
 
 /* ---- beginning ---- */
 
-static int save(struct receive *receive, struct error *err)
-{
-	json_auto_t *value =
-		json_build(err, "{s:i, s:I, s:s, s:s, s:i}", "v", 1, "epoch",
-			   (json_int_t)receive->epoch, "source", receive->source, "secret",
-			   receive->secret, "port", (int)door_port(receive->door));
-
-	return value ? json_write_file(receive->keeper->run_fd, RECEIVE_FILE, value, 0600, err)
-		     : -EINVAL;
-}
-
 static struct receive *receive_new(struct keeper *keeper)
 {
 	struct receive *receive = xcalloc(1, sizeof(*receive));
 
 	receive->keeper = keeper;
 	receive->stream = -1;
-	receive->epoch = keeper->copy->attempt;
 	keeper->migration->receive = receive;
 	arm(receive, &receive->deadline, keeper->config->timers.migration_offer, on_deadline);
 	arm(receive, &receive->fresh, FRESH_EVERY, on_fresh_due);
@@ -695,57 +633,47 @@ int receive_check(const struct keeper *keeper, struct error *err)
 void receive_begin(struct keeper *keeper)
 {
 	struct receive *receive = receive_new(keeper);
+	struct offer *offer = &receive->offer;
 	struct error err = { 0 };
 	int r;
 
-	(void)snprintf(receive->source, sizeof(receive->source), "%s",
-		       keeper->ownership->record.node);
-	file_random_id(receive->secret);
+	offer_init(offer, keeper, keeper->copy->attempt, keeper->ownership->record.node);
 	file_random_id(receive->ticket);
-	keeper->migration->timeline = timeline_new(keeper, "target", receive->source,
-						   keeper->config->node, receive->epoch);
+	keeper->migration->timeline =
+		timeline_new(keeper, "target", offer->source, keeper->config->node, offer->epoch);
 	r = load_identity(keeper, &receive->identity, &err);
 	if (r == 0)
 		r = open_door(receive, keeper->config->migration_port, &err);
 	if (r == 0)
-		r = save(receive, &err);
+		r = offer_save(offer, &err);
 	if (r < 0) {
-		fail(receive, err.text);
+		receive_give_up(receive, err.text);
 		return;
 	}
 	checkpoint("keeper.receive.offer");
 	report_event(keeper, "receiving", NULL, "ready to take it over from node '%s' (epoch %llu)",
-		     receive->source, (unsigned long long)receive->epoch);
-	publish(receive);
+		     offer->source, (unsigned long long)offer->epoch);
+	offer_publish(offer);
 	keeper_look(keeper);
 }
 
 void receive_resume(struct keeper *keeper)
 {
-	json_auto_t *value = NULL;
-	struct receive *receive;
+	struct receive *receive = receive_new(keeper);
 	struct error err = { 0 };
 	int r;
 
-	r = json_read_file(keeper->run_fd, RECEIVE_FILE, &value, &err);
-	receive = receive_new(keeper);
-	if (r == 0 && (uint64_t)json_int_or(value, "epoch", 0) != receive->epoch)
-		r = error_set(&err, -ESTALE, "it was prepared for another move");
-	if (r == 0) {
-		(void)snprintf(receive->source, sizeof(receive->source), "%s",
-			       json_string_or(value, "source", ""));
-		(void)snprintf(receive->secret, sizeof(receive->secret), "%s",
-			       json_string_or(value, "secret", ""));
-		r = load_identity(keeper, &receive->identity, &err);
-	}
+	r = offer_load(&receive->offer, keeper, keeper->copy->attempt, &err);
 	if (r == 0)
-		r = open_door(receive, (unsigned)json_int_or(value, "port", 0), &err);
+		r = load_identity(keeper, &receive->identity, &err);
+	if (r == 0)
+		r = open_door(receive, receive->offer.port, &err);
 	/* What it was told of the stream went with the last keeper: the source may say that it has
 	 * stopped, or it is given up. */
 	receive->streaming = true;
 	arm(receive, &receive->deadline, 2 * keeper->config->timers.migration_switch, on_deadline);
 	if (r < 0)
-		fail(receive, err.text);
+		receive_give_up(receive, err.text);
 }
 
 void receive_running(struct receive *receive, uint64_t usec)
@@ -755,11 +683,11 @@ void receive_running(struct receive *receive, uint64_t usec)
 	receive->deadline = sd_event_source_disable_unref(receive->deadline);
 	psk_remove(receive->keeper);
 	say_running(receive);
-	withdraw(receive->keeper);
+	offer_withdraw(receive->keeper);
 }
 
 void receive_left(struct keeper *keeper)
 {
 	psk_remove(keeper);
-	withdraw(keeper);
+	offer_withdraw(keeper);
 }

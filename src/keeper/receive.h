@@ -10,6 +10,7 @@
 
 struct error;
 struct keeper;
+struct offer;
 struct receive;
 
 /* Can anything be let in here?  Asked before a QEMU is started for it. */
@@ -22,6 +23,10 @@ struct receive *receive_end(struct receive *receive, const char *why);
 /* This process ends; the offer stands. */
 struct receive *receive_free(struct receive *receive);
 
+/* It comes to nothing: the reason, for people. */
+void receive_give_up(struct receive *receive, const char *why);
+
+struct offer *receive_offer(struct receive *receive); /* takes NULL */
 bool receive_stopped_heard(const struct receive *receive);
 bool receive_failed(const struct receive *receive);
 /* Vcpus run here now, since `usec` of QEMU's clock. */

@@ -18,7 +18,10 @@ def free_port():
 
 
 def make_cluster(new_host, directory, names=('alpha', 'beta'), **config):
-	"""Hosts with agents that share one embedded store, each with a certificate."""
+	"""Hosts with agents that share one embedded store, each with a certificate.  A busy machine gets
+	more time for a switch than a user's would."""
+	timers = {'migration_switch': '10s', 'migration_take_back': '2s', 'migration_keep': '5s'}
+	config['timers'] = timers | config.get('timers', {})
 	hosts = []
 	for name in names:
 		host = new_host(name, store=f'local:{directory}/store.db',
