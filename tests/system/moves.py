@@ -7,20 +7,38 @@ import signal
 import sqlite3
 
 from drover import Failure, micro, wait
-from journey import Witness, dump, make_cluster, wait_runs_on
+from journey import Witness, dump, make_cluster, share_volumes, wait_runs_on
 
 NAME = 'm1'
 # All that may die: S is where the guest is, T where it is to be.
 PARTIES = ('S-keeper', 'T-keeper', 'S-agent', 'T-agent', 'S-qemu', 'T-qemu')
 
+# Before there is a receiver; while there is one; when nothing was sent yet or all of it.
+SOURCE = [f'keeper.source.{step}' for step in ('prepared', 'move', 'moved', 'stream', 'copying',
+	'switch', 'continue', 'stopped', 'running', 'finish')]
+TARGET = [f'keeper.receive.{step}' for step in ('probe', 'plan', 'book', 'volumes', 'launch', 'meet',
+	'verify', 'done', 'offer', 'prepared', 'stream', 'stopped', 'take', 'running')] + \
+	['keeper.migration.cont']
+OF_DISKS = ['keeper.source.mirrored', 'keeper.source.mirror-end', 'keeper.source.mirror-ended',
+	'keeper.receive.disks', 'keeper.receive.disks-ended', 'keeper.source.copying',
+	'keeper.source.stopped', 'keeper.source.finish', 'keeper.receive.take', 'keeper.receive.running']
+RECORD = ['keeper.owner.asking', 'keeper.owner.answered', 'agent.owner-write', 'agent.owner-written']
+
+STEPS = [*[('S', step) for step in SOURCE + RECORD], *[('T', step) for step in TARGET + RECORD]]
+DISK_STEPS = [('S' if '.source.' in step else 'T', step) for step in OF_DISKS]
 # Who is left alone waits this long, not a minute.
 TIMERS = {'migration_keep': '3s', 'migration_offer': '10s'}
 
 
 class Scene:
-	def __init__(self, new_host, directory, names=('alpha', 'beta'), **parameters):
-		self.directory, self.parameters = directory, parameters
-		self.hosts = make_cluster(new_host, directory, names, timers=TIMERS)
+	def __init__(self, new_host, directory, names=('alpha', 'beta'), shared=False, **parameters):
+		self.directory, self.parameters, self.shared = pathlib.Path(directory), parameters, shared
+		self.hosts = make_cluster(new_host, directory, names, timers=TIMERS,
+			storage={'shared': shared})
+		if shared:
+			share_volumes(self.hosts)
+		self.volumes = [volume['name'] for volume in parameters.get('volumes', [])] + \
+			(['root'] if 'disk' in parameters else [])
 		self.source = self.hosts[0]
 		self.source.apply(self.definition(self.source))
 		self.source.wait_state(NAME, 'running')
@@ -76,13 +94,8 @@ class Scene:
 		record = self.owner()
 		if (record['node'], record['phase']) != (at.name, 'held') or record.get('feeder'):
 			found.append(f'owner record {record}')
-		for host in self.hosts:
-			directory = host.lib / 'volumes' / NAME
-			files = sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
-			wanted = {'root.raw', 'root.claim'} if host is at and self.parameters.get('disk') else set()
-			found += [f'{host.name}: {name}' for name in files if name not in wanted and
-				not name.endswith('.gone.raw')]
-			found += [f'{host.name}: no {name}' for name in wanted if name not in files]
+		for host in [at] if self.shared else self.hosts:
+			found += self.odd_files(host, host is at)
 		qemu = at.qemu(NAME)
 		if qemu:
 			run = pathlib.Path(f'/proc/{qemu.pid}/root/run')
@@ -90,6 +103,13 @@ class Scene:
 		if (at.vm(NAME) or {}).get('wish') != 'run':
 			found.append(f'{at.name}: {at.vm(NAME)}')
 		return found
+
+	def odd_files(self, host, there):
+		directory = host.lib / 'volumes' / NAME
+		files = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
+		wanted = {f'{volume}.{kind}' for volume in self.volumes if there for kind in ('raw', 'claim')}
+		return [f'{host.name}: {name}' for name in sorted(files ^ wanted)
+			if not name.endswith('.gone.raw')]
 
 	def owner(self):
 		db = sqlite3.connect(self.directory / 'store.db', timeout=20)

@@ -12,22 +12,9 @@ import signal
 import pytest
 
 import drover
-from moves import PARTIES, Scene, NAME
+from moves import DISK_STEPS, NAME, PARTIES, Scene, STEPS
 from test_kill import has_checkpoints
 
-# Before there is a receiver; while there is one; when nothing was sent yet or all of it.
-SOURCE = [f'keeper.source.{step}' for step in ('prepared', 'move', 'moved', 'stream', 'copying',
-	'switch', 'continue', 'stopped', 'running', 'finish')]
-TARGET = [f'keeper.receive.{step}' for step in ('probe', 'plan', 'book', 'volumes', 'launch', 'meet',
-	'verify', 'done', 'offer', 'prepared', 'stream', 'stopped', 'take', 'running')] + \
-	['keeper.migration.cont']
-OF_DISKS = ['keeper.source.mirrored', 'keeper.source.mirror-end', 'keeper.source.mirror-ended',
-	'keeper.receive.disks', 'keeper.receive.disks-ended', 'keeper.source.copying',
-	'keeper.source.stopped', 'keeper.source.finish', 'keeper.receive.take', 'keeper.receive.running']
-RECORD = ['keeper.owner.asking', 'keeper.owner.answered', 'agent.owner-write', 'agent.owner-written']
-
-STEPS = [*[('S', step) for step in SOURCE + RECORD], *[('T', step) for step in TARGET + RECORD]]
-DISK_STEPS = [('S' if '.source.' in step else 'T', step) for step in OF_DISKS]
 EVERY = [(where, step, who, disk) for disk, steps in ((False, STEPS), (True, DISK_STEPS))
 	for where, step in steps for who in (*PARTIES, 'S-halt', 'T-halt')
 	if who[2:] != 'halt' or who[0] == where]
