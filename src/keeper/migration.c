@@ -90,9 +90,9 @@ static enum migration_copy sent_copy(const char *run_state, const char *status)
 static enum migration_copy still_copy(const struct keeper *keeper)
 {
 	const struct migration *migration = keeper->migration;
+	bool sends = source_ready(migration->source) && !source_late(migration->source);
 
-	return is_sending(migration->status) || source_ready(migration->source) ? COPY_SWITCHING
-										: COPY_COMPLETED;
+	return sends || is_sending(migration->status) ? COPY_SWITCHING : COPY_COMPLETED;
 }
 
 /* That it was let run is noted before it is: so what is `paused` may never have run, and is let go
@@ -666,6 +666,7 @@ bool migration_look(struct keeper *keeper)
 		arrived(keeper);
 	}
 	receive_look(keeper, copy);
+	receive_look_offer(keeper);
 	source_look(keeper, copy);
 	gather(keeper, copy, &facts);
 	decision = migration_decide(&facts);
@@ -706,7 +707,7 @@ static void on_info(void *ctx, int r, json_t *value, const struct error *err)
 	/* QEMU may send an event of its migration before an older answer. */
 	if (r == 0 && keeper->migration->changed)
 		migration_monitor_ready(keeper);
-	else if (r == 0)
+	else if (r == 0 && !source_early(keeper->migration->source))
 		take_status(keeper, json_string_or(value, "status", "none"), value);
 }
 

@@ -23,11 +23,12 @@ struct migration {
 	struct source *source;	 /* NULL: no conversation as source */
 	struct receive *receive; /* NULL: none as target */
 	struct timeline *timeline;
-	char status[24]; /* of QEMU's migration, as it last said; "" not known */
-	bool asking;	 /* a query-migrate is open */
-	bool changed;	 /* an event has told more than its answer may */
-	bool acting;	 /* a `cont` or `migrate_cancel` is open */
-	bool never_ran;	 /* for certain: the copy, before the `cont` of this keeper */
+	char status[24];  /* of QEMU's migration, as it last said; "" not known */
+	bool asking;	  /* a query-migrate is open */
+	bool changed;	  /* an event has told more than its answer may */
+	bool withdrawing; /* an offer is being withdrawn */
+	bool acting;	  /* a `cont` or `migrate_cancel` is open */
+	bool never_ran;	  /* for certain: the copy, before the `cont` of this keeper */
 	bool cont_refused;
 	char from[72], from_boot[40]; /* of the record that was taken: whom to give it back to */
 	uint64_t told_since;	      /* `stopped` is said since; 0: not yet */

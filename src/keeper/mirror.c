@@ -251,6 +251,37 @@ static void on_called_off(void *ctx, int r, const struct error *err)
 		log_debug("calling a mirror off: %s", err->text);
 }
 
+static void on_old_jobs(void *ctx, int r, json_t *value, const struct error *err)
+{
+	struct keeper *keeper = ctx;
+	struct script *script;
+	json_t *job;
+	size_t i;
+
+	if (r < 0)
+		return;
+	script = script_new(keeper);
+	json_array_foreach(value, i, job)
+	{
+		const char *name = json_string_or(job, "device", "");
+
+		if (strcmp(json_string_or(job, "type", ""), "mirror") != 0 ||
+		    i >= DEFINITION_VOLUMES_MAX)
+			continue;
+		script_add_optional(script, "block-job-cancel",
+				    json_pack("{s:s, s:b}", "device", name, "force", 1));
+		script_add_optional(script, "blockdev-del", json_pack("{s:s}", "node-name", name));
+	}
+	script_run(script, on_called_off, NULL);
+}
+
+void mirror_call_off_old(struct keeper *keeper)
+{
+	if (monitor_answers(keeper->monitor))
+		(void)monitor_call(keeper->monitor, "query-block-jobs", NULL, on_old_jobs, keeper,
+				   NULL);
+}
+
 struct mirror *mirror_free(struct mirror *mirror)
 {
 	struct script *script;

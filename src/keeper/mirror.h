@@ -19,4 +19,6 @@ int mirror_begin(struct keeper *keeper, const char *host, json_t *disks, mirror_
 void mirror_end(struct mirror *mirror, mirror_fn ended);
 /* Calls it off, or forgets what has ended.  Takes NULL, returns NULL. */
 struct mirror *mirror_free(struct mirror *mirror);
+/* Those of a keeper that died: a disk takes one at a time.  Before a new move is begun. */
+void mirror_call_off_old(struct keeper *keeper);
 void mirror_event(struct mirror *mirror, const char *name, json_t *data);

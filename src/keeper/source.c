@@ -13,6 +13,7 @@
 #include "keeper/keeper.h"
 #include "keeper/link.h"
 #include "keeper/migration.h"
+#include "keeper/mirror.h"
 #include "keeper/monitor.h"
 #include "keeper/ownership.h"
 #include "keeper/psk.h"
@@ -67,6 +68,16 @@ const char *source_target(const struct source *source)
 bool source_ready(const struct source *source)
 {
 	return source && source->agreed && !source->failed && source->peer;
+}
+
+bool source_early(const struct source *source)
+{
+	return source && !source->late && !source->bytes_at;
+}
+
+bool source_late(const struct source *source)
+{
+	return source && source->late;
 }
 
 bool source_failed(const struct source *source)
@@ -260,6 +271,8 @@ void source_begin(struct keeper *keeper, json_t *offer, bool late)
 	(void)snprintf(source->secret, sizeof(source->secret), "%s",
 		       json_string_or(offer, "secret", ""));
 	keeper->migration->source = source;
+	if (!late)
+		mirror_call_off_old(keeper);
 	if (!late && !keeper->migration->timeline)
 		keeper->migration->timeline = timeline_new(keeper, "source", keeper->config->node,
 							   source->target, source->epoch);
