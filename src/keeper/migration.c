@@ -13,6 +13,7 @@
 #include "keeper/keeper.h"
 #include "keeper/lease.h"
 #include "keeper/monitor.h"
+#include "keeper/offer.h"
 #include "keeper/ownership.h"
 #include "keeper/pending.h"
 #include "keeper/psk.h"
@@ -666,7 +667,7 @@ bool migration_look(struct keeper *keeper)
 		arrived(keeper);
 	}
 	receive_look(keeper, copy);
-	receive_look_offer(keeper);
+	offer_look(keeper);
 	source_look(keeper, copy);
 	gather(keeper, copy, &facts);
 	decision = migration_decide(&facts);

@@ -6,9 +6,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "keeper/copy.h"
 #include "keeper/keeper.h"
 #include "keeper/link.h"
 #include "keeper/migration.h"
+#include "keeper/ownership.h"
 #include "keeper/receive.h"
 #include "model/config.h"
 #include "util/cleanup.h"
@@ -91,6 +93,31 @@ void offer_withdraw(struct keeper *keeper)
 	(void)unlinkat(keeper->run_fd, OFFER_FILE, 0);
 	if (link_up(keeper->link))
 		(void)link_call(keeper->link, "offer-write", args, PATIENCE, NULL, NULL, NULL);
+}
+
+static void on_withdrawn(void *ctx, int r, json_t *value, const struct error *err)
+{
+	struct keeper *keeper = ctx;
+
+	keeper->migration->withdrawing = false;
+	if (r < 0)
+		keeper_look_in(keeper, keeper->config->timers.store_retry);
+}
+
+void offer_look(struct keeper *keeper)
+{
+	struct migration *migration = keeper->migration;
+	const json_t *offer = keeper->want.move.offer;
+	bool receives = migration->receive || (keeper->copy && keeper->copy->incoming);
+	bool over = (uint64_t)json_int_or(offer, "epoch", 0) < keeper->ownership->record.epoch;
+	json_auto_t *args = NULL;
+
+	if (strcmp(json_string_or(offer, "node", ""), keeper->config->node) != 0 ||
+	    (receives && !over) || migration->withdrawing || !link_up(keeper->link))
+		return;
+	args = json_pack("{s:n}", "offer");
+	migration->withdrawing = link_call(keeper->link, "offer-write", args, PATIENCE,
+					   on_withdrawn, keeper, NULL) == 0;
 }
 
 char *offer_address(const struct keeper *keeper, unsigned port)

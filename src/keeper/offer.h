@@ -27,6 +27,9 @@ int offer_save(const struct offer *offer, struct error *err);
 /* Asks the agent to write it; again when it was not answered.  `refused` is told of a "no". */
 void offer_publish(struct offer *offer);
 void offer_withdraw(struct keeper *keeper);
+/* An offer of this node that nobody can come to keeps others from offering: withdrawing it may not
+ * have reached an agent. */
+void offer_look(struct keeper *keeper);
 
 /* "10.0.0.1:PORT", "[fd00::1]:PORT"; the caller frees it. */
 char *offer_address(const struct keeper *keeper, unsigned port);

@@ -691,28 +691,3 @@ void receive_left(struct keeper *keeper)
 	psk_remove(keeper);
 	offer_withdraw(keeper);
 }
-
-static void on_withdrawn(void *ctx, int r, json_t *value, const struct error *err)
-{
-	struct keeper *keeper = ctx;
-
-	keeper->migration->withdrawing = false;
-	if (r < 0)
-		keeper_look_in(keeper, keeper->config->timers.store_retry);
-}
-
-void receive_look_offer(struct keeper *keeper)
-{
-	struct migration *migration = keeper->migration;
-	const json_t *offer = keeper->want.move.offer;
-	bool receives = migration->receive || (keeper->copy && keeper->copy->incoming);
-	bool over = (uint64_t)json_int_or(offer, "epoch", 0) < keeper->ownership->record.epoch;
-	json_auto_t *args = NULL;
-
-	if (strcmp(json_string_or(offer, "node", ""), keeper->config->node) != 0 ||
-	    (receives && !over) || migration->withdrawing || !link_up(keeper->link))
-		return;
-	args = json_pack("{s:n}", "offer");
-	migration->withdrawing = link_call(keeper->link, "offer-write", args, OFFER_PATIENCE,
-					   on_withdrawn, keeper, NULL) == 0;
-}

@@ -33,9 +33,6 @@ bool receive_failed(const struct receive *receive);
 void receive_running(struct receive *receive, uint64_t usec);
 /* It runs here, and the keeper that received it is gone: what that one left is taken away. */
 void receive_left(struct keeper *keeper);
-/* An offer of this node that nobody can come to keeps others from offering: withdrawing it may not
- * have reached an agent. */
-void receive_look_offer(struct keeper *keeper);
 void receive_link_up(struct receive *receive);
 /* For the state of the VM. */
 const char *receive_phase(const struct receive *receive);
