@@ -15,6 +15,7 @@
 #include "keeper/ownership.h"
 #include "keeper/report.h"
 #include "keeper/stop.h"
+#include "keeper/transfer.h"
 #include "model/config.h"
 #include "qmp/qmp.h"
 #include "util/checkpoint.h"
@@ -270,7 +271,7 @@ static void disarm(struct keeper *keeper)
 /* Stopped for good as far as QEMU goes; it has the only full state of the guest, or half of it. */
 static bool is_given(const struct keeper *keeper)
 {
-	enum migration_copy kind = migration_copy(keeper);
+	enum migration_copy kind = transfer_copy(keeper);
 
 	return kind == COPY_COMPLETED || kind == COPY_FEEDING || kind == COPY_LOADED ||
 	       strcmp(keeper->ownership->record.feeder, keeper->config->node) == 0;

@@ -22,6 +22,7 @@
 #include "keeper/source.h"
 #include "keeper/stop.h"
 #include "keeper/timeline.h"
+#include "keeper/transfer.h"
 #include "model/config.h"
 #include "util/checkpoint.h"
 #include "util/cleanup.h"
@@ -50,92 +51,6 @@ struct migration *migration_free(struct migration *migration)
 	timeline_free(migration->timeline);
 	free(migration);
 	return NULL;
-}
-
-/* ---- what there is ---- */
-
-static bool one_of(const char *word, const char *const *list)
-{
-	for (; *list; list++)
-		if (strcmp(*list, word) == 0)
-			return true;
-	return false;
-}
-
-/* Of QEMU's MigrationStatus (QAPI migration.json): something is still being sent. */
-static bool is_sending(const char *status)
-{
-	static const char *const list[] = { "setup",  "active",	     "cancelling", "pre-switchover",
-					    "device", "wait-unplug", NULL };
-
-	return one_of(status, list);
-}
-
-static bool is_postcopy(const char *status)
-{
-	return strncmp(status, "postcopy", 8) == 0;
-}
-
-static enum migration_copy sent_copy(const char *run_state, const char *status)
-{
-	static const char *const still[] = { "paused", "finish-migrate", NULL };
-
-	if (is_postcopy(status))
-		return COPY_FEEDING;
-	return strcmp(run_state, "running") != 0 && one_of(run_state, still) ? COPY_SWITCHING
-									     : COPY_SENDING;
-}
-
-/* Its vcpus were stopped before anything was sent, so it does not resume by itself, whatever
- * becomes of the migration: then it is as if everything had been sent. */
-static enum migration_copy still_copy(const struct keeper *keeper)
-{
-	const struct migration *migration = keeper->migration;
-	bool sends = source_ready(migration->source) && !source_late(migration->source);
-
-	return sends || is_sending(migration->status) ? COPY_SWITCHING : COPY_COMPLETED;
-}
-
-/* That it was let run is noted before it is: so what is `paused` may never have run, and is let go
- * on as such.  Whatever else stopped it, it has run. */
-static enum migration_copy received_copy(const struct copy *copy, const char *run_state,
-					 const char *status)
-{
-	if (strcmp(run_state, "inmigrate") == 0)
-		return COPY_INCOMING;
-	if (strcmp(run_state, "running") == 0)
-		return is_postcopy(status) ? COPY_FAULTING : COPY_RUNNING;
-	return !copy->ran || strcmp(run_state, "paused") == 0 ? COPY_LOADED : COPY_STOPPED;
-}
-
-/* COPIES: QEMU has not been heard lately, nothing may be decided. */
-enum migration_copy migration_copy(const struct keeper *keeper)
-{
-	const struct copy *copy = keeper->copy;
-	const char *run_state = monitor_run_state(keeper->monitor);
-	const char *status = keeper->migration->status;
-
-	if (!copy)
-		return COPY_NONE;
-	if (!run_state || monitor_mute(keeper->monitor) || (copy->attempt && !*status))
-		return COPIES;
-	if (copy->incoming)
-		return received_copy(copy, run_state, status);
-	if (!copy->ran)
-		return COPY_COLD;
-	/* By the status, never by the run state: one that was stopped and then failed is in
-	 * `postmigrate` too (docs/QEMU.md). */
-	if (copy->attempt && strcmp(status, "completed") == 0)
-		return COPY_COMPLETED;
-	if (copy->still)
-		return still_copy(keeper);
-	if (is_postcopy(status))
-		return COPY_FEEDING;
-	if (strcmp(run_state, "finish-migrate") == 0)
-		return COPY_SWITCHING;
-	if (copy->attempt && (is_sending(status) || is_postcopy(status)))
-		return sent_copy(run_state, status);
-	return strcmp(run_state, "running") == 0 ? COPY_RUNNING : COPY_STOPPED;
 }
 
 /* ---- what is wanted ---- */
@@ -171,14 +86,11 @@ static bool belongs_elsewhere(const struct keeper *keeper)
  */
 static bool is_wanted(const struct keeper *keeper)
 {
-	static const char *const healthy[] = { "running", "paused", "finish-migrate", "postmigrate",
-					       NULL };
 	const struct source *source = keeper->migration->source;
-	const char *run_state = monitor_run_state(keeper->monitor);
 
 	return source && !source_failed(source) && belongs_elsewhere(keeper) &&
-	       strcmp(keeper->want.move.target, source_target(source)) == 0 && run_state &&
-	       one_of(run_state, healthy);
+	       strcmp(keeper->want.move.target, source_target(source)) == 0 &&
+	       transfer_is_healthy(keeper);
 }
 
 /* The offer that stands, if it is for `epoch` and by the node where the VM is to be. */
@@ -359,7 +271,7 @@ static void on_back(struct keeper *keeper, int r, const struct error *err)
 	struct error why = { 0 };
 
 	psk_remove(keeper);
-	if (r == 0 && migration_copy(keeper) == COPY_RUNNING && lease_check(keeper, 0, NULL) == 0 &&
+	if (r == 0 && transfer_copy(keeper) == COPY_RUNNING && lease_check(keeper, 0, NULL) == 0 &&
 	    monitor_call(keeper->monitor, "cont", NULL, NULL, NULL, &why) == 0) {
 		keeper->copy->attempt = 0;
 		keeper->copy->still = false;
@@ -536,7 +448,7 @@ static void on_cancelled(void *ctx, int r, json_t *value, const struct error *er
 	keeper->migration->acting = false;
 	if (r < 0)
 		log_warning("migrate_cancel: %s", err->text);
-	migration_monitor_ready(keeper);
+	transfer_ask(keeper);
 	keeper_look_in(keeper, RECONNECT);
 }
 
@@ -650,7 +562,7 @@ static bool is_news(enum migration_action action)
 bool migration_look(struct keeper *keeper)
 {
 	struct migration *migration = keeper->migration;
-	enum migration_copy copy = migration_copy(keeper);
+	enum migration_copy copy = transfer_copy(keeper);
 	struct migration_decision decision;
 	struct migration_facts facts;
 
@@ -680,61 +592,6 @@ bool migration_look(struct keeper *keeper)
 			 decision.why);
 	act(keeper, &decision);
 	return true;
-}
-
-/* ---- what QEMU says ---- */
-
-static void take_status(struct keeper *keeper, const char *status, json_t *info)
-{
-	struct migration *migration = keeper->migration;
-
-	if (strcmp(migration->status, status) != 0) {
-		(void)snprintf(migration->status, sizeof(migration->status), "%s", status);
-		log_info("QEMU's migration is %s", status);
-		if (strcmp(status, "completed") == 0 && keeper->copy && !keeper->copy->incoming)
-			ownership_forget_permission(keeper);
-		monitor_refresh(keeper->monitor);
-	}
-	if (migration->source)
-		source_status(migration->source, status, info);
-	keeper_look(keeper);
-}
-
-static void on_info(void *ctx, int r, json_t *value, const struct error *err)
-{
-	struct keeper *keeper = ctx;
-
-	keeper->migration->asking = false;
-	/* QEMU may send an event of its migration before an older answer. */
-	if (r == 0 && keeper->migration->changed)
-		migration_monitor_ready(keeper);
-	else if (r == 0 && !source_early(keeper->migration->source))
-		take_status(keeper, json_string_or(value, "status", "none"), value);
-}
-
-void migration_monitor_ready(struct keeper *keeper)
-{
-	struct error err = { 0 };
-
-	if (!keeper->copy || !keeper->copy->attempt || keeper->migration->asking)
-		return;
-	if (monitor_call(keeper->monitor, "query-migrate", NULL, on_info, keeper, &err) == 0)
-		keeper->migration->asking = true;
-	keeper->migration->changed = false;
-}
-
-void migration_event(struct keeper *keeper, const char *name, json_t *data, uint64_t usec)
-{
-	struct migration *migration = keeper->migration;
-
-	if (strcmp(name, "RESUME") == 0)
-		migration->resumed = usec;
-	if (migration->source)
-		source_event(migration->source, name, data, usec);
-	if (strcmp(name, "MIGRATION") == 0) {
-		migration->changed = true;
-		take_status(keeper, json_string_or(data, "status", "none"), NULL);
-	}
 }
 
 void migration_copy_ended(struct keeper *keeper)

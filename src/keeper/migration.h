@@ -45,14 +45,10 @@ struct migration *migration_free(struct migration *migration);
 
 /* Before core/reconcile: true when the VM is on its way, and nothing else may be done with it. */
 bool migration_look(struct keeper *keeper);
-enum migration_copy migration_copy(const struct keeper *keeper);
 /* For core/reconcile. */
 bool migration_may_receive(const struct keeper *keeper);
 bool migration_is_cold(const struct keeper *keeper);
 
-/* An event of QEMU's; `usec`: its own clock. */
-void migration_event(struct keeper *keeper, const char *name, json_t *data, uint64_t usec);
-void migration_monitor_ready(struct keeper *keeper);
 /* The process is gone, the monitor closed. */
 void migration_copy_ended(struct keeper *keeper);
 void migration_link_up(struct keeper *keeper);

@@ -12,6 +12,7 @@
 #include "keeper/migration.h"
 #include "keeper/report.h"
 #include "keeper/start.h"
+#include "keeper/transfer.h"
 #include "model/config.h"
 #include "qmp/qmp.h"
 #include "util/cleanup.h"
@@ -163,7 +164,7 @@ static void on_ready(void *ctx, json_t *greeting)
 	monitor->answers = true;
 	set_timer(monitor, monitor->keeper->config->timers.qmp_ping);
 	monitor_refresh(monitor);
-	migration_monitor_ready(monitor->keeper);
+	transfer_ask(monitor->keeper);
 	if (monitor->keeper->start) { /* a new guest has opened nothing yet */
 		start_monitor_ready(monitor->keeper);
 		return;
@@ -271,7 +272,7 @@ static void on_event(void *ctx, const char *name, json_t *data, uint64_t usec)
 	struct monitor *monitor = ctx;
 
 	log_debug("QEMU event %.200s", name);
-	migration_event(monitor->keeper, name, data, usec);
+	transfer_event(monitor->keeper, name, data, usec);
 	for (size_t i = 0; i < EVENTS; i++) {
 		if (strcmp(events[i].name, name) != 0)
 			continue;

@@ -20,6 +20,7 @@
 #include "keeper/report.h"
 #include "keeper/script.h"
 #include "keeper/timeline.h"
+#include "keeper/transfer.h"
 #include "model/config.h"
 #include "qemu/hardware.h"
 #include "tls/tls.h"
@@ -248,7 +249,7 @@ static void on_hello(struct receive *receive, struct caller *caller, struct requ
 		before->peer = peer_close(before->peer);
 	caller->accepted = true;
 	answer = json_pack("{s:i, s:b, s:s}", "v", 1, "loaded",
-			   (int)(migration_copy(receive->keeper) == COPY_LOADED), "node",
+			   (int)(transfer_copy(receive->keeper) == COPY_LOADED), "node",
 			   receive->keeper->config->node);
 	request_return(request, answer);
 	arm(receive, &receive->fresh, 0, on_fresh_due);
@@ -495,7 +496,7 @@ static void on_streaming(void *ctx, int r, const struct error *err)
 		receive_give_up(receive, err->text);
 		return;
 	}
-	migration_monitor_ready(receive->keeper); /* what QEMU says of it from now on */
+	transfer_ask(receive->keeper); /* what QEMU says of it from now on */
 	keeper_look(receive->keeper);
 }
 

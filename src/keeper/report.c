@@ -23,6 +23,7 @@
 #include "keeper/ownership.h"
 #include "keeper/start.h"
 #include "keeper/stop.h"
+#include "keeper/transfer.h"
 #include "model/config.h"
 #include "net/net.h"
 #include "qemu/hardware.h"
@@ -143,7 +144,7 @@ static enum vm_state describe_present(const struct keeper *keeper, char *reason,
 static bool describe_moving(const struct keeper *keeper, enum vm_state *ret, char *reason,
 			    size_t size)
 {
-	switch (migration_copy(keeper)) {
+	switch (transfer_copy(keeper)) {
 	case COPY_INCOMING:
 	case COPY_LOADED:
 		*ret = VM_STARTING;

@@ -21,6 +21,7 @@
 #include "keeper/script.h"
 #include "keeper/sender.h"
 #include "keeper/timeline.h"
+#include "keeper/transfer.h"
 #include "model/config.h"
 #include "qemu/hardware.h"
 #include "tls/tls.h"
@@ -296,7 +297,7 @@ static int on_poll(sd_event_source *timer, uint64_t usec, void *ctx)
 	uint64_t now = clock_now(), stall = source->keeper->config->timers.migration_stall;
 
 	arm(source, &source->poll, POLL_EVERY, on_poll);
-	migration_monitor_ready(source->keeper);
+	transfer_ask(source->keeper);
 	if (source->switching)
 		return 0;
 	if (source->bytes_at && now > source->bytes_at + stall)
@@ -341,7 +342,7 @@ static void on_sending(void *ctx, int r, const struct error *err)
 	source->bytes_at = clock_now();
 	timeline_phase(line(source), "copying");
 	checkpoint("keeper.source.copying");
-	migration_monitor_ready(source->keeper);
+	transfer_ask(source->keeper);
 }
 
 static void on_prepared(void *ctx, int r, json_t *value, const struct error *err)
