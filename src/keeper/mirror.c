@@ -270,6 +270,29 @@ static void on_old_jobs(void *ctx, int r, json_t *value, const struct error *err
 			continue;
 		script_add_optional(script, "block-job-cancel",
 				    json_pack("{s:s, s:b}", "device", name, "force", 1));
+	}
+	script_run(script, on_called_off, NULL);
+}
+
+/* A node is not deleted while its job ends, and one whose target is gone makes QEMU's own flush
+ * fail, and each migration with it. */
+static void on_old_nodes(void *ctx, int r, json_t *value, const struct error *err)
+{
+	struct keeper *keeper = ctx;
+	size_t i, count = 0;
+	struct script *script;
+	json_t *node;
+
+	if (r < 0)
+		return;
+	script = script_new(keeper);
+	json_array_foreach(value, i, node)
+	{
+		const char *name = json_string_or(node, "node-name", "");
+
+		if (strcmp(json_string_or(node, "drv", ""), "nbd") != 0 || name[0] != 'm' ||
+		    count++ >= DEFINITION_VOLUMES_MAX)
+			continue;
 		script_add_optional(script, "blockdev-del", json_pack("{s:s}", "node-name", name));
 	}
 	script_run(script, on_called_off, NULL);
@@ -277,9 +300,13 @@ static void on_old_jobs(void *ctx, int r, json_t *value, const struct error *err
 
 void mirror_call_off_old(struct keeper *keeper)
 {
-	if (monitor_answers(keeper->monitor))
-		(void)monitor_call(keeper->monitor, "query-block-jobs", NULL, on_old_jobs, keeper,
-				   NULL);
+	json_auto_t *flat = json_pack("{s:b}", "flat", 1);
+
+	if (!monitor_answers(keeper->monitor))
+		return;
+	(void)monitor_call(keeper->monitor, "query-block-jobs", NULL, on_old_jobs, keeper, NULL);
+	(void)monitor_call(keeper->monitor, "query-named-block-nodes", flat, on_old_nodes, keeper,
+			   NULL);
 }
 
 struct mirror *mirror_free(struct mirror *mirror)
