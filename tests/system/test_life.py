@@ -17,7 +17,8 @@ def test_fc_T1_start_stop_start(host):
 	host.cli('stop', 'm1')
 	off = host.vm('m1')
 	assert (off['state'], off['wish'], off['exit']['how']) == ('off', 'stop', 'power-off')
-	assert host.qemu('m1') is None and host.left() == []
+	assert host.qemu('m1') is None
+	host.wait(lambda: not host.left(), 'nothing is left, its keeper neither')
 	volume = host.cli('volume', 'ls', '--format', 'json').json()[0]
 	assert volume['claimed_by'] is None
 	host.cli('start', 'm1')
@@ -235,7 +236,7 @@ def test_fc_T4_and_fc_P27_a_killed_qemu_is_restarted_cleanly(host):
 	assert (vm['exit']['how'], vm['exit']['code']) == ('signal', 9)
 	assert 'by signal 9' in host.text(host.vm_log('m1', 'qemu.log'))
 	host.cli('stop', 'm1')
-	assert host.left() == []
+	host.wait(lambda: not host.left(), 'nothing is left, its keeper neither')
 
 
 def test_fc_T19_cleaned_up_and_left_off_when_meant_to_be_off(host):

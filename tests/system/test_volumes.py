@@ -140,6 +140,6 @@ def test_fc_P17_no_claim_is_left_after_each_way_of_dying(host):
 		else:
 			host.cli(way, 'm1')
 		assert volumes(host)['root']['claimed_by'] is None, way
-		assert host.left() == [], way
+		host.wait(lambda: not host.left(), f'nothing is left after {way}')
 		host.cli('start', 'm1')
 		assert volumes(host)['root']['claimed_by'] == 'alpha'
