@@ -5,6 +5,7 @@
 
 #include "model/config-internal.h"
 #include "model/config.h"
+#include "model/cpu-model.h"
 
 #define MSEC INT64_C(1000)
 #define SEC INT64_C(1000000)
@@ -63,6 +64,7 @@ static const struct key defaults_keys[] = {
 	  .offset = AT(cpu_model), .fallback = "qemu64", .example = "qemu64",
 	  .pattern = "^[A-Za-z0-9][A-Za-z0-9_.=+,-]*$",
 	  .right = "a CPU model of QEMU with its flags, without blanks",
+	  .read = cpu_model_check_key,
 	  .meaning = "CPU model." },
 	{ 0 },
 };

@@ -3,6 +3,7 @@
  * docs/definition.schema.json are printed from here. */
 #include <stddef.h>
 
+#include "model/cpu-model.h"
 #include "model/definition-internal.h"
 
 #define MIB (INT64_C(1) << 20)
@@ -185,7 +186,9 @@ const struct key definition_parameter_keys[] = {
 	  .offset = AT(cpu_model), .pattern = "^[A-Za-z0-9][A-Za-z0-9_.=+,-]*$",
 	  .example = "qemu64", .absent = "`defaults.cpu_model` of the node",
 	  .right = "a CPU model of QEMU with its flags, without blanks",
-	  .meaning = "CPU model with flags, such as `EPYC-v3,ibpb,pdpe1gb`." },
+	  .read = cpu_model_check_key,
+	  .meaning = "CPU model with flags (`FLAG`, `+FLAG`, `-FLAG`, `FLAG=VALUE`), such as "
+		     "`EPYC-v3,ibpb,-svm`." },
 	{ .name = "uuid", .type = KEY_TEXT, .pattern = UUID_PATTERN, .read = definition_read_uuid,
 	  .example = "b9e0a0f4-5f0d-4d0a-9f3d-0d6f0e6f1c2b", .absent = "made at the first start",
 	  .right = "32 hex digits in groups of 8-4-4-4-12",

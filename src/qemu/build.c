@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "model/cpu-model.h"
 #include "qemu/cache.h"
 #include "qemu/child.h"
 #include "qmp/qmp.h"
@@ -72,7 +73,10 @@ bool qemu_build_has_cpu_model(const struct qemu_build *build, const char *model)
 
 bool qemu_cpu_is_named(const char *model)
 {
-	return strcmp(model, "host") != 0 && strcmp(model, "max") != 0;
+	size_t length = cpu_model_name_length(model);
+
+	return (length != strlen("host") || memcmp(model, "host", length) != 0) &&
+	       (length != strlen("max") || memcmp(model, "max", length) != 0);
 }
 
 static int no_binary(const char *binary, struct error *err)

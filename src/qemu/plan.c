@@ -11,6 +11,7 @@
 #include <systemd/sd-id128.h>
 
 #include "model/config.h"
+#include "model/cpu-model.h"
 #include "model/definition.h"
 #include "qemu/address.h"
 #include "qemu/build.h"
@@ -105,19 +106,24 @@ static void plan_accelerator(struct plan *plan)
 static int plan_cpu(struct plan *plan, struct error *err)
 {
 	const struct hardware_input *input = plan->input;
-	const char *model =
+	const char *asked =
 		asked_or(input->definition->cpu_model, input->last ? input->last->cpu_model : NULL,
 			 input->config->cpu_model);
+	CLEANUP_FREE char *model = NULL, *name = NULL;
+	int r = cpu_model_canonical(asked, &model, err);
 
-	if (strcmp(model, "host") == 0 && strcmp(plan->hardware->accelerator, "kvm") != 0)
+	if (r < 0)
+		return error_prefix(err, r, "cpu_model '%s'", asked);
+	name = xasprintf("%.*s", (int)cpu_model_name_length(model), model);
+	if (strcmp(name, "host") == 0 && strcmp(plan->hardware->accelerator, "kvm") != 0)
 		return error_refuse(err,
 				    "cpu_model 'host' needs the accelerator kvm, this VM has "
 				    "%s: use 'max' or a named model",
 				    plan->hardware->accelerator);
-	if (!qemu_build_has_cpu_model(input->build, model))
+	if (!qemu_build_has_cpu_model(input->build, name))
 		return error_refuse(err, "QEMU %s has no CPU model '%s'; `%s -cpu help` lists them",
-				    input->build->version, model, input->build->binary);
-	plan->hardware->cpu_model = xstrdup(model);
+				    input->build->version, name, input->build->binary);
+	plan->hardware->cpu_model = TAKE_PTR(model);
 	return 0;
 }
 
@@ -197,12 +203,28 @@ static void add_memory(struct plan *plan)
 	section_set(section, "share", private ? "off" : "on");
 }
 
+/* The record's model is in its canonical form: each flag has a value. */
+static void set_cpu_model(struct section *section, const char *model)
+{
+	size_t length = cpu_model_name_length(model);
+
+	section_setf(section, "model", "%.*s", (int)length, model);
+	for (const char *flag = model + length; *flag; flag += length) {
+		CLEANUP_FREE char *name = NULL;
+		size_t named = strcspn(++flag, "=");
+
+		length = strcspn(flag, ",");
+		name = xasprintf("%.*s", (int)named, flag);
+		section_setf(section, name, "%.*s", (int)(length - named - 1), flag + named + 1);
+	}
+}
+
 static void add_cpu(struct plan *plan)
 {
 	const struct hardware *hardware = plan->hardware;
 	struct section *section = add(plan, "cpu", NULL);
 
-	section_set(section, "model", hardware->cpu_model);
+	set_cpu_model(section, hardware->cpu_model);
 	if (qemu_cpu_is_named(hardware->cpu_model))
 		section_set(section, "enforce", "on");
 	section = add(plan, "smp-opts", NULL);

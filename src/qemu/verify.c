@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "model/cpu-model.h"
 #include "qemu/address.h"
 #include "qemu/tree.h"
 #include "qmp/qmp.h"
@@ -69,7 +70,9 @@ static int compare_memory(const struct hardware *hardware, json_t *answer, struc
 
 static int compare_cpus(const struct hardware *hardware, json_t *answer, struct error *err)
 {
-	CLEANUP_FREE char *class = xasprintf("%s-x86_64-cpu", hardware->cpu_model);
+	CLEANUP_FREE char *class =
+		xasprintf("%.*s-x86_64-cpu", (int)cpu_model_name_length(hardware->cpu_model),
+			  hardware->cpu_model);
 	unsigned present = 0, all = 0;
 	size_t i;
 	json_t *cpu;

@@ -218,7 +218,7 @@ def new_root():
 def kvm_model():
 	"""A CPU model with which the micro guest runs under KVM here, found out by running it; None: with
 	none of these.  A KVM may have no part of a named model, abort with `host`, or run nothing."""
-	for model in ('host', 'qemu64', 'pentium'):
+	for model in ('host', 'qemu64', 'qemu64,-pni', 'pentium'):
 		cpu = model if model == 'host' else f'{model},enforce=on'
 		with subprocess.Popen(['qemu-system-x86_64', '-nodefaults', '-no-user-config', '-display', 'none',
 				'-machine', 'q35,accel=kvm', '-cpu', cpu, '-m', '64', '-bios', QBOOT, '-serial', 'stdio',

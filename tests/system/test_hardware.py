@@ -99,6 +99,20 @@ def test_defaults_of_the_node_are_for_new_vms(new_host):
 	assert hardware(host, 'm2')['cpu_model'] == 'kvm64'
 
 
+def test_flags_of_a_cpu_model_are_what_was_asked(host):
+	host.apply(micro('m1', cpu_model='qemu64,-pni,+popcnt'))
+	assert hardware(host)['cpu_model'] == 'qemu64,pni=off,popcnt=on'
+	[cpu] = host.cli('qmp', 'm1', 'query-cpus-fast').json()
+	for flag, value in ('pni', False), ('popcnt', True), ('enforce', True):
+		asked = json.dumps({'path': cpu['qom-path'], 'property': flag})
+		assert host.cli('qmp', 'm1', 'qom-get', asked).json() is value, flag
+	host.apply(micro('m1', cpu_model='qemu64,popcnt,pni=off', memory=96), args=['--no-wait'])
+	pending = host.wait(lambda: host.vm('m1')['pending'], 'the keeper has compared')
+	assert 'memory' in pending and 'cpu' not in pending, 'the same in other words is the same'
+	refused = host.apply(micro('m2', cpu_model='qemu64,-nonsense'), rc=1)
+	assert 'nonsense' in refused.err
+
+
 def test_a_changed_definition_waits_for_power_off(host):
 	host.apply(micro('m1', volumes=VOLUMES[:1], nics=NICS[:1]))
 	record, seen = hardware(host), devices(host)

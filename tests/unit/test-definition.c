@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 
+#include "model/cpu-model.h"
 #include "model/definition.h"
 #include "util/mem.h"
 #include "wire/document.h"
@@ -360,6 +361,35 @@ static void the_remaining_keys_arrive(void **state)
 	assert_int_equal(definition->migration_bandwidth, 10 << 20);
 }
 
+/* What QEMU takes for the same has one form, so that no guest gets other hardware for a matter of
+ * taste. */
+static void flags_of_a_cpu_model_have_one_form(void **state)
+{
+	static const struct {
+		const char *text, *canonical;
+	} rows[] = {
+		{ "qemu64", "qemu64" },
+		{ "host", "host" },
+		{ "EPYC-v3,ibpb,pdpe1gb", "EPYC-v3,ibpb=on,pdpe1gb=on" },
+		{ "EPYC-v3,+pdpe1gb,ibpb=on", "EPYC-v3,ibpb=on,pdpe1gb=on" },
+		{ "qemu64,-pni", "qemu64,pni=off" },
+		{ "qemu64,pni=off", "qemu64,pni=off" },
+		{ "max,sse4_1=off,sse4.2,-sse4a", "max,sse4-1=off,sse4.2=on,sse4a=off" },
+		{ "max,ss,sse,-s", "max,s=off,ss=on,sse=on" },
+		{ "max,hv_spinlocks=0x1fff,-x2apic", "max,hv-spinlocks=0x1fff,x2apic=off" },
+		{ "Nehalem,model-id=as.it_is", "Nehalem,model-id=as.it_is" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		CLEANUP_FREE char *once = NULL, *twice = NULL;
+
+		assert_return_code(cpu_model_canonical(rows[i].text, &once, NULL), 0);
+		assert_string_equal(once, rows[i].canonical);
+		assert_return_code(cpu_model_canonical(once, &twice, NULL), 0);
+		assert_string_equal(twice, once);
+	}
+}
+
 static void firmware_bios_is_no_path(void **state)
 {
 	DEFINITION;
@@ -572,6 +602,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(kvm_host_present_and_empty_differs_from_absent),
 		cmocka_unit_test(puppet_guests_are_shut_down_by_ctrl_alt_del),
 		cmocka_unit_test(the_remaining_keys_arrive),
+		cmocka_unit_test(flags_of_a_cpu_model_have_one_form),
 		cmocka_unit_test(firmware_bios_is_no_path),
 		cmocka_unit_test(a_whole_inventory_record_is_taken),
 		cmocka_unit_test(each_bad_definition_gets_its_message),
