@@ -9,6 +9,10 @@ import threading
 from drover import Failure, wait
 
 LINE = re.compile(rb'C ([0-9a-f]+) [0-9a-f]+ ([0-9a-f]+) [0-9a-f]+\Z')
+DISK_LINE = re.compile(rb'(?:D|DISK) ([0-9a-f]+) ([0-9a-f]+)\Z')
+# Blocks that a guest with a disk keeps writing and reading in turn, and its words then.
+RING = 32
+DISK_WORDS = f'hz=100 ws=4 rate=4 disk={RING}'
 
 
 def free_port():
@@ -83,12 +87,17 @@ def timelines(host, name):
 class Witness:
 	"""Hears what a micro guest says on all hosts.  Each tick is said once, on one of them, and none
 	is missing but those whose line was cut in two by a switch: what is left of it on either side is
-	nobody's line, and must not be taken for one with what comes behind it."""
+	nobody's line, and must not be taken for one with what comes behind it.
+
+	A guest that keeps writing numbers to its disk (DISK_WORDS) tells which one is the last on it, and
+	how many blocks it did not find as they had been written.  Whatever happens, also when it boots
+	anew, what it had told to be on the disk is there."""
 
 	def __init__(self, hosts, name):
 		self.hosts, self.name = hosts, name
 		self.offsets, self.rests, self.cut = {}, {}, {}
 		self.ticks, self.faults = {}, []
+		self.number, self.disk_faults = None, []
 		self.done, self.lock = threading.Event(), threading.Lock()
 		for host in hosts:
 			path = host.vm_log(name, 'serial.log')
@@ -130,6 +139,8 @@ class Witness:
 			self.take(host, line)
 
 	def take(self, host, line):
+		if match := DISK_LINE.match(line):
+			self.take_disk(host, int(match[1], 16), int(match[2], 16))
 		match = LINE.match(line)
 		if not match:
 			return
@@ -140,6 +151,21 @@ class Witness:
 			self.faults.append(f'{bad} damaged pages at tick {seq} on {host.name}')
 		self.ticks[seq] = host
 
+	def take_disk(self, host, number, bad):
+		if number < (self.number or 0):
+			self.disk_faults.append(f'number {self.number} was on the disk, now {number} on {host.name}')
+		if bad:
+			self.disk_faults.append(f'{bad} wrong blocks at number {number} on {host.name}')
+		self.number = number
+
+	def check_disk(self):
+		"""All blocks are as they were written: it has come round to each of them once more."""
+		wait(lambda: self.number is not None, f"guest '{self.name}' looks at its disk", dump=lambda: dump(self.hosts))
+		goal = self.number + RING + 8
+		wait(lambda: self.disk_faults or self.number >= goal, f"guest '{self.name}' writes on to its disk",
+			dump=lambda: dump(self.hosts))
+		self.complain(self.disk_faults)
+
 	def more(self, count=20):
 		"""Waits until it has counted on by so much."""
 		goal = max(self.ticks, default=0) + count
@@ -149,13 +175,18 @@ class Witness:
 	def check(self, moves, count=20):
 		"""`moves`: how often it was switched, or begun to be."""
 		self.more(count)
+		if self.number is not None:
+			self.check_disk()
 		self.close()
 		first, last = min(self.ticks), max(self.ticks)
 		missing = [seq for seq in range(first, last) if seq not in self.ticks]
 		if len(missing) > 2 * moves:
 			self.faults.append(f'ticks {missing[:9]} are missing, {len(missing)} in {moves} moves')
-		if self.faults:
-			raise Failure(f"guest '{self.name}': {'; '.join(self.faults[:5])}\n{dump(self.hosts)}")
+		self.complain(self.faults)
+
+	def complain(self, faults):
+		if faults:
+			raise Failure(f"guest '{self.name}': {'; '.join(faults[:5])}\n{dump(self.hosts)}")
 
 	def close(self):
 		self.done.set()

@@ -7,7 +7,7 @@ import signal
 import sqlite3
 
 from drover import Failure, micro, wait
-from journey import Witness, dump, make_cluster, share_volumes, wait_runs_on
+from journey import DISK_WORDS, Witness, dump, make_cluster, share_volumes, wait_runs_on
 
 NAME = 'm1'
 # All that may die: S is where the guest is, T where it is to be.
@@ -44,7 +44,8 @@ class Scene:
 		self.source.wait_state(NAME, 'running')
 
 	def definition(self, host):
-		return micro(NAME, kvm_host=host.name, **self.parameters)
+		words = {'words': DISK_WORDS} if 'disk' in self.parameters else {}
+		return micro(NAME, kvm_host=host.name, **words, **self.parameters)
 
 	def send(self, target):
 		"""Changes where it belongs; whichever agent lives can be told."""

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from drover import micro, wait
-from journey import (Witness, dump, make_cluster, share_volumes, timelines, wait_runs_on)
+from drover import Failure, micro, wait
+from journey import (DISK_WORDS, Witness, dump, make_cluster, share_volumes, timelines, wait_runs_on)
 
 
 @pytest.fixture
@@ -16,7 +16,8 @@ def pair(new_host, tmp_path):
 
 def placed(host, **parameters):
 	"""Definition of a guest that belongs on `host`."""
-	return micro('m1', kvm_host=host.name, **parameters)
+	words = {'words': DISK_WORDS} if 'disk' in parameters else {}
+	return micro('m1', kvm_host=host.name, **words, **parameters)
 
 
 def start_on(host, **parameters):
@@ -81,6 +82,31 @@ def test_a_local_disk_comes_along(pair):
 	pid = alpha.vm('m1')['pid']
 	alpha.cli('restart', 'm1')
 	assert alpha.vm('m1')['pid'] != pid
+
+
+@pytest.mark.parametrize('shared', [False, True], ids=['local', 'shared'])
+def test_a_write_that_is_lost_on_the_way_would_be_seen(new_host, tmp_path, shared):
+	"""Of the guest that looks after its disk in these tests: an older state of one block is planted."""
+	pair = make_cluster(new_host, tmp_path, storage={'shared': shared})
+	alpha, beta = pair
+	if shared:
+		share_volumes(pair)
+	start_on(alpha, disk=1)
+	block = 5 * 65536
+	with Witness(pair, 'm1') as witness:
+		witness.check_disk()
+		with open(alpha.lib / 'volumes/m1/root.raw', 'rb') as disk:
+			disk.seek(block)
+			old = disk.read(4096)
+		witness.check_disk()
+		send(alpha, beta, disk=1)
+		wait_runs_on(pair, 'm1', beta)
+		with open(beta.lib / 'volumes/m1/root.raw', 'r+b') as disk:
+			disk.seek(block)
+			disk.write(old)
+		with pytest.raises(Failure, match='1 wrong blocks'):
+			witness.check_disk()
+			witness.check_disk()
 
 
 def test_on_a_shared_file_system_the_disk_stays_where_it_is(new_host, tmp_path):

@@ -16,7 +16,11 @@
  * seq counts from 1 and is contiguous unless the reader is so slow that 16 KiB pile up; bad is the
  * number of pages found changed (0, or memory was lost); gen is the number of passes over the
  * working set.  Other lines: `POWER-BUTTON` when it was pressed, `PANIC`, `OFF`, `RESET`, `TRIPLE`
- * just before these, and `E <text>` if something asked for cannot be done.
+ * just before these, and `E <text>` if something asked for cannot be done.  With a disk set also
+ *
+ *   DISK <number> <bad>   once, after its blocks were read: the last number that is on the disk
+ *   D <number> <bad>      behind each tick from then on: the last number written, and the number of
+ *                         blocks that were not as they had been written
  *
  * Words of the command line:
  *
@@ -24,6 +28,8 @@
  *                  can do is about 1000 (one exit per byte written), TCG 9000
  *   ws=N           working set in MiB, at most RAM - 3; default 16; 0 for none
  *   rate=N         MiB/s of it to be dirtied, 0 for none; default 8; 800 is possible
+ *   disk=N         blocks of 4 KiB, 64 KiB apart, of the first virtio-blk disk to be written and
+ *                  checked in turn, one every other interrupt, at most 512; default 0
  *   out=debug      tick lines go to debug port 0x402 (isa-debugcon) instead of COM1; there a reader
  *                  that does not read stops all of QEMU
  *   power=ignore   do not power off when the power button is pressed
@@ -36,6 +42,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "diskset.h"
 #include "pci.h"
 #include "port.h"
 #include "power.h"
@@ -93,13 +100,12 @@ struct gate {
 };
 struct gate idt[VECTORS]; /* start.S loads it */
 
-#define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
-
 /* The whole state.  It is static because the stack does not survive an interrupt. */
 static struct micro {
 	struct serial serial;
 	struct power power;
 	struct workset set;
+	struct diskset disk;
 	volatile uint8_t *pvpanic;
 
 	bool out_debug, power_ignore;
@@ -187,7 +193,7 @@ static void pit_init(uint32_t hz)
 
 static void options_read(const char *line)
 {
-	uint32_t ws = words_number(line, "ws", 16);
+	uint32_t ws = words_number(line, "ws", 16), disk = words_number(line, "disk", 0);
 
 	micro.hz = words_number(line, "hz", 100);
 	if (micro.hz < 1)
@@ -205,6 +211,8 @@ static void options_read(const char *line)
 
 	if (workset_init(&micro.set, ws) < ws)
 		say("E working set cut to the size of RAM\n");
+	if (disk && !diskset_init(&micro.disk, disk))
+		say("E no such disk\n");
 	if (micro.panic)
 		micro.pvpanic = pci_map_bar0(PCI_ID(0x1b36, 0x0011));
 	if (micro.panic && !micro.pvpanic)
@@ -246,23 +254,36 @@ static void panic(void)
 	halt();
 }
 
-static void show_tick(void)
+static void show(const char *word, const uint64_t *numbers, size_t count, bool debug)
 {
-	const uint64_t numbers[] = { micro.seq, __builtin_ia32_rdtsc(), micro.set.bad,
-				     micro.set.gen };
-	char line[sizeof("C\n") + ARRAY_SIZE(numbers) * sizeof(" 0123456789abcdef")];
+	char line[sizeof("DISK\n") + 4 * sizeof(" 0123456789abcdef")];
 	char *end = line;
 
-	*end++ = 'C';
-	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
+	while (*word)
+		*end++ = *word++;
+	for (size_t i = 0; i < count; i++) {
 		*end++ = ' ';
 		end = put_hex(end, numbers[i]);
 	}
 	*end++ = '\n';
-	if (micro.out_debug)
+	if (debug)
 		port_out_bytes(DEBUG_PORT, line, end - line);
 	else
 		(void)serial_write(&micro.serial, line, end - line);
+}
+
+static void show_disk(const char *word)
+{
+	show(word, (const uint64_t[]){ micro.disk.number, micro.disk.bad }, 2, false);
+}
+
+static void show_tick(void)
+{
+	show("C",
+	     (const uint64_t[]){ micro.seq, __builtin_ia32_rdtsc(), micro.set.bad, micro.set.gen },
+	     4, micro.out_debug);
+	if (micro.disk.known)
+		show_disk("D");
 }
 
 static void tick(void)
@@ -301,6 +322,8 @@ static uint32_t due(uint32_t *credit, uint32_t per_second)
 void micro_timer(void)
 {
 	workset_dirty(&micro.set, due(&micro.rate_credit, micro.rate));
+	if (diskset_go_on(&micro.disk))
+		show_disk("DISK");
 	if (due(&micro.hz_credit, micro.hz))
 		tick();
 	else

@@ -31,8 +31,10 @@ enum {
 
 struct search {
 	uint32_t id;
-	uint8_t last_bus; /* the highest bus number in use */
-	uint32_t bar;	  /* the result */
+	bool map;	   /* its BAR 0 */
+	uint8_t last_bus;  /* the highest bus number in use */
+	uint32_t function; /* the results */
+	uint32_t bar;
 };
 
 static bool search_bus(struct search *search, uint8_t bus);
@@ -64,7 +66,6 @@ static void open_bar(struct search *search, uint32_t function)
 		search->bar = OUR_BAR;
 		pci_write(function, REG_BAR0, OUR_BAR);
 	}
-	enable_memory(function);
 }
 
 static bool search_behind(struct search *search, uint8_t bus, uint32_t bridge)
@@ -106,7 +107,10 @@ static bool search_bus(struct search *search, uint8_t bus)
 			if (id == ~0u)
 				continue;
 			if (id == search->id) {
-				open_bar(search, function);
+				search->function = function;
+				if (search->map)
+					open_bar(search, function);
+				enable_memory(function);
 				return true;
 			}
 			header = pci_read(function, REG_HEADER);
@@ -122,9 +126,16 @@ static bool search_bus(struct search *search, uint8_t bus)
 
 volatile uint8_t *pci_map_bar0(uint32_t id)
 {
-	struct search search = { .id = id };
+	struct search search = { .id = id, .map = true };
 
 	if (!search_bus(&search, 0))
 		return NULL;
 	return (volatile uint8_t *)search.bar;
+}
+
+uint32_t pci_open(uint32_t id)
+{
+	struct search search = { .id = id };
+
+	return search_bus(&search, 0) ? search.function : 0;
 }

@@ -18,3 +18,7 @@ void pci_write(uint32_t function, uint8_t reg, uint32_t value);
 /* Looks for a device on all buses, also behind bridges, and makes its memory BAR 0 accessible with
  * all bridges above it.  What firmware has set up stays as it is.  NULL if there is none. */
 volatile uint8_t *pci_map_bar0(uint32_t id);
+
+/* Looks for a device likewise and lets it use memory, but gives its BARs no place: what it has in
+ * configuration space is enough for some.  Returns its function, 0 if there is none. */
+uint32_t pci_open(uint32_t id);
