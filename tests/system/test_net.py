@@ -1,13 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Network cards on a bridge, in a network namespace of the test's own."""
 import contextlib
+import ctypes
 import json
 import os
+import socket
+import struct
 import subprocess
+import threading
 
 import pytest
 
 from drover import Ticks, linux, micro
+from journey import make_cluster, timelines
+
+RARP = 0x8035
+SO_TIMESTAMPNS = 35
+CLONE_NEWNET = 0x40000000
 
 
 def run(*args, check=True):
@@ -165,3 +174,55 @@ def test_a_linux_guest_talks_over_the_bridge(host, netns, linux_slot):
 	known = json.loads(run('ip', '-n', netns, '-j', 'neighbour', 'show').stdout)
 	assert host.vm('tux')['nics'][0]['mac'] in [entry.get('lladdr') for entry in known]
 	host.cli('kill', 'tux')
+
+
+class Sniffer:
+	"""What a port of a bridge hears, with the kernel's time of each frame."""
+
+	def __init__(self, netns, device):
+		self.frames = []  # (usec, source, type)
+		self.socket = None
+		# A socket belongs to the namespace in which its thread was.
+		thread = threading.Thread(target=self.open, args=(netns, device))
+		thread.start()
+		thread.join()
+
+	def open(self, netns, device):
+		libc = ctypes.CDLL(None, use_errno=True)
+		with open(f'/run/netns/{netns}', 'rb') as file:
+			if libc.setns(file.fileno(), CLONE_NEWNET):
+				raise OSError(ctypes.get_errno(), 'setns')
+		self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+		self.socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+		self.socket.setblocking(False)
+		self.socket.bind((device, 0))
+
+	def heard(self, mac, kind):
+		"""The times of all such frames of that card until now."""
+		with contextlib.suppress(BlockingIOError):
+			while True:
+				data, extra, _, _ = self.socket.recvmsg(2048, 256)
+				seconds, nsec = struct.unpack('ll', extra[0][2])
+				self.frames.append((seconds * 1000000 + nsec // 1000, data[6:12].hex(':'),
+					int.from_bytes(data[12:14], 'big')))
+		return [usec for usec, source, what in self.frames if (source, what) == (mac, kind)]
+
+
+def test_pvc_S44_a_guest_that_arrives_tells_the_network_once_it_runs(new_host, netns, tmp_path):
+	add_bridge(netns, 'brsrv')
+
+	def in_netns(name, **config):
+		host = new_host(name, **config)
+		host.command = ['ip', 'netns', 'exec', netns]
+		return host
+	pair = make_cluster(in_netns, tmp_path)
+	alpha, beta = pair
+	alpha.apply(micro('m1', nics=[{'network': 'srv'}, {'network': 'srv'}]))
+	macs = [nic['mac'] for nic in alpha.vm('m1')['nics']]
+	sniffer = Sniffer(netns, 'brsrv')
+	alpha.cli('migrate', 'm1', '--to', 'beta', '--timeout', '120s')
+	beta.wait(lambda: all(len(sniffer.heard(mac, RARP)) >= 5 for mac in macs),
+		'each card is announced five times')
+	resumed = timelines(beta, 'm1')[-1]['resume_usec']
+	assert all(usec > resumed for mac in macs for usec in sniffer.heard(mac, RARP)), \
+		(resumed, sniffer.frames)
