@@ -52,7 +52,7 @@ static const struct command commands[] = {
 	  "let a VM run on another node for good",
 	  "For good means: until a new definition names another node as `kvm_host`.  To be on --to NODE." },
 	{ "migrations", "[VM]", 0, 1, false, 0, run_migrations,
-	  "show the migrations that went through this node, step by step", NULL },
+	  "show migrations as both sides saw them, step by step", NULL },
 	{ "rm", "VM", 1, 1, false, OPTION_VOLUME | OPTION_TIMEOUT, run_rm,
 	  "forget a VM that is off; its volumes stay",
 	  "With --volume NAME the VM stays and that volume, with its data, is removed.  A VM that\n"

@@ -52,7 +52,8 @@ struct source {
 	uint64_t deadline;		/* clock_now() */
 	uint64_t bytes, bytes_at;	/* sent, and when that last grew */
 	uint64_t total, left, rounds, rate;
-	uint64_t stop_usec; /* QEMU's clock, when its vcpus stopped */
+	uint64_t stop_usec;  /* QEMU's clock, when its vcpus stopped */
+	uint64_t stop_heard; /* clock_now() */
 	sd_event_source *poll, *fresh, *limit, *repeat;
 };
 
@@ -211,6 +212,9 @@ static void on_event(void *ctx, const char *name, json_t *data, json_t *whole)
 		timeline_number(line(source), "resume_usec", resumed);
 		if (source->stop_usec && resumed > source->stop_usec)
 			timeline_number(line(source), "pause_usec", resumed - source->stop_usec);
+		if (source->stop_heard)
+			timeline_number(line(source), "observed_usec",
+					clock_now() - source->stop_heard);
 		checkpoint("keeper.source.running");
 		keeper_look(source->keeper);
 	} else if (strcmp(name, "gone") == 0) {
@@ -523,6 +527,7 @@ void source_event(struct source *source, const char *name, json_t *data, uint64_
 {
 	if (strcmp(name, "STOP") == 0 && source->begun) {
 		source->stop_usec = usec;
+		source->stop_heard = clock_now();
 		timeline_number(line(source), "stop_usec", usec);
 	} else if (strncmp(name, "BLOCK_JOB_", 10) == 0) {
 		sender_event(source->sender, name, data);

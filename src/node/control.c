@@ -17,6 +17,7 @@
 #include "node/feed.h"
 #include "node/job.h"
 #include "node/logs.h"
+#include "node/migrations.h"
 #include "node/mode.h"
 #include "node/moves.h"
 #include "node/node.h"
@@ -27,7 +28,6 @@
 #include "node/removal.h"
 #include "node/route.h"
 #include "node/status.h"
-#include "node/timelines.h"
 #include "node/vm.h"
 #include "node/volumes.h"
 #include "util/cleanup.h"
@@ -98,7 +98,7 @@ PLAIN(on_status, status_one)
 PLAIN(on_explain, status_explain)
 PLAIN(on_events, events_request)
 PLAIN(on_logs, logs_request)
-PLAIN(on_migrations, timelines_request)
+PLAIN(on_migrations, migrations_request)
 PLAIN(on_relay, relay_request)
 PLAIN(on_hardware, relay_hardware)
 PLAIN(on_volumes, volumes_request)
@@ -114,6 +114,8 @@ static const struct {
 	const char *name;
 	void (*run)(struct node *node, struct request *request, const char *by);
 	bool routed; /* about a VM: goes to the node that has it, and is answered to other nodes */
+	/* What other nodes get instead: what is here, of all VMs too. */
+	void (*serve)(struct node *node, struct request *request);
 } requests[] = {
 	{ "version", on_version },
 	{ "apply", on_apply },
@@ -131,7 +133,7 @@ static const struct {
 	{ "migrate", moves_request, true },
 	{ "move", moves_request, true },
 	{ "unmigrate", moves_request, true },
-	{ "migrations", on_migrations },
+	{ "migrations", on_migrations, .serve = migrations_serve },
 	{ "rm", removal_request, true },
 	{ "volume-ls", on_volumes },
 	{ "qmp", on_relay, true },
@@ -248,6 +250,10 @@ bool control_serve_member(struct node *node, struct request *request, const char
 	int row = find(request_command(request));
 	char by[96];
 
+	if (row >= 0 && requests[row].serve) {
+		requests[row].serve(node, request);
+		return true;
+	}
 	/* Without a VM it would be about this whole node; the answer to `console` is a path here.
 	 */
 	if (row < 0 || !requests[row].routed || strcmp(requests[row].name, "console") == 0 ||

@@ -14,16 +14,14 @@
 #include "util/error.h"
 #include "util/mem.h"
 #include "wire/json.h"
-#include "wire/peer.h"
 
 #define FILE_NAME "migrations.jsonl"
 #define LINES_MAX 100 /* of one VM */
 #define BYTES_MAX (1u << 20)
-#define ALL_MAX 1000
 
 static void add_lines(json_t *list, char *text)
 {
-	for (char *line = text, *end; *line && json_array_size(list) < ALL_MAX; line = end) {
+	for (char *line = text, *end; *line && json_array_size(list) < TIMELINES_MAX; line = end) {
 		json_t *value = NULL;
 
 		end = line + strcspn(line, "\n");
@@ -85,7 +83,7 @@ static int by_start(const void *left, const void *right)
 	return strcmp(json_string_or(a, "started", ""), json_string_or(b, "started", ""));
 }
 
-static json_t *sorted(const json_t *list)
+json_t *timelines_sorted(const json_t *list)
 {
 	size_t count = json_array_size(list);
 	CLEANUP_FREE json_t **items = xcalloc(count + 1, sizeof(*items));
@@ -99,20 +97,7 @@ static json_t *sorted(const json_t *list)
 	return ret;
 }
 
-void timelines_request(struct node *node, struct request *request)
+int timelines_read(const struct node *node, const char *vm, json_t *list, struct error *err)
 {
-	const char *vm = json_string_or(request_args(request), "vm", NULL);
-	json_auto_t *list = json_array(), *answer = NULL;
-	struct error err = { 0 };
-	int r;
-
-	r = vm ? definition_check_name(vm, &err) : 0;
-	if (r == 0)
-		r = vm ? add_vm(node, vm, list, &err) : add_all(node, list, &err);
-	if (r < 0) {
-		request_fail(request, &err);
-		return;
-	}
-	answer = sorted(list);
-	request_return(request, answer);
+	return vm ? add_vm(node, vm, list, err) : add_all(node, list, err);
 }

@@ -35,17 +35,32 @@ def test_a_guest_is_migrated_and_brought_home_by_commands_that_wait(pair):
 		witness.check(moves=3)
 
 
-def test_migrations_shows_each_with_its_steps_and_pause(pair):
+def test_migrations_shows_both_sides_on_either_node(pair):
 	alpha, beta = pair
 	alpha.apply(micro('m1'))
 	alpha.cli('migrate', 'm1', '--to', 'beta', *LONG)
-	alpha.wait(lambda: alpha.cli('migrations', 'm1', '--format', 'json').json(), 'alpha has told its side')
-	text = alpha.cli('migrations', 'm1').out
-	assert text.startswith('m1: alpha -> beta, moved; began ')
-	assert 'us between STOP and RESUME' in text and ' s  switching\n' in text
-	[line] = beta.cli('migrations', '--format', 'json').json()
-	assert (line['vm'], line['role'], line['result']) == ('m1', 'target', 'moved')
-	assert alpha.cli('migrations', 'm2').out == ''
+	for host in pair:
+		host.wait(lambda: len(host.cli('migrations', 'm1', '--format', 'json').json()) == 2, 'both have told')
+		lines = {line['role']: line for line in host.cli('migrations', '--format', 'json').json()}
+		assert [(line['vm'], line['node'], line['result']) for line in (lines['source'], lines['target'])] == \
+			[('m1', 'alpha', 'moved'), ('m1', 'beta', 'moved')]
+		assert lines['source']['observed_usec'] > 0 and lines['source']['pause_usec'] > 0
+		text = host.cli('migrations', 'm1').out
+		assert text.startswith('m1: alpha -> beta, moved; began ') and text.count('moved; began') == 1
+		assert ' s  alpha: switching\n' in text and ' s  beta: running\n' in text
+		assert 'us between STOP and RESUME' in text and 'us as the keeper that sent it saw it' in text
+		assert host.cli('migrations', 'm2').out == ''
+
+
+def test_migrations_says_whose_side_is_missing(pair):
+	alpha, beta = pair
+	alpha.apply(micro('m1'))
+	alpha.cli('migrate', 'm1', '--to', 'beta', *LONG)
+	alpha.wait(lambda: len(alpha.cli('migrations', 'm1', '--format', 'json').json()) == 2, 'both have told')
+	beta.stop_agent()
+	shown = alpha.drover('migrations', 'm1')
+	assert shown.rc == 0 and shown.out.startswith('m1: alpha -> beta, moved; began ')
+	assert "node 'beta' does not tell its side: " in shown.err
 
 
 def test_an_order_may_be_given_to_any_node(pair):

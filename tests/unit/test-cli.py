@@ -458,16 +458,29 @@ class Waiting(unittest.TestCase):
 
     def test_migrations_are_told_step_by_step(self):
         record = {"vm": "web01", "id": 7, "role": "source", "node": "alpha", "from": "alpha",
-                  "to": "beta", "started": "2026-11-20T09:30:00Z", "result": "moved",
+                  "to": "beta", "started": "2026-11-20T09:30:00Z", "ended": "2026-11-20T09:30:02Z", "result": "moved",
                   "phases": [{"phase": "copying", "after_usec": 1500}], "pause_usec": 3456,
                   "rounds": 2, "bytes": 1 << 20}
         with Agent({"migrations": [record, {**record, "result": "failed", "why": "\x1b[2J"}]}) as agent:
             text = run(agent, "migrations", "web01").stdout
             self.assertIn(b"web01: alpha -> beta, moved; began 2026-11-20T09:30:00Z, epoch 7", text)
-            self.assertIn(b"0.001500 s  copying", text)
+            self.assertIn(b"0.001500 s  alpha: copying", text)
             self.assertIn(b"3456 us between STOP and RESUME, 1 MiB sent, 2 rounds", text)
             self.assertNotIn(b"\x1b", text)
             self.assertEqual(json.loads(run(agent, "migrations", "--format", "json").stdout)[0], record)
+
+    def test_both_sides_of_a_migration_are_told_as_one(self):
+        source = {"vm": "web01", "id": 7, "role": "source", "node": "alpha", "from": "alpha", "to": "beta",
+                  "started": "2026-11-20T09:30:00Z", "ended": "2026-11-20T09:30:02Z", "result": "moved",
+                  "phases": [{"phase": "copying", "after_usec": 1500, "wall_usec": 5001500}]}
+        target = {**source, "role": "target", "node": "beta", "pause_usec": 99,
+                  "phases": [{"phase": "stream", "after_usec": 100, "wall_usec": 5002100}]}
+        later = {**target, "started": "2026-11-20T10:30:00Z", "ended": "2026-11-20T10:30:02Z"}
+        with Agent({"migrations": [{"node": "gamma", "trouble": "\x1bgone"}, source, target, later]}) as agent:
+            told = run(agent, "migrations")
+            self.assertEqual(told.stdout.count(b"epoch 7"), 2)
+            self.assertIn(b"0.001500 s  alpha: copying\n      0.002100 s  beta: stream\n  99 us between", told.stdout)
+            self.assertEqual(told.stderr, b"drover: node 'gamma' does not tell its side: ?gone\n")
 
     def test_progress_is_one_line_on_a_terminal_and_nothing_on_a_pipe(self):
         with Agent({"start": self.slow}) as agent:
