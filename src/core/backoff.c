@@ -13,6 +13,11 @@ uint64_t backoff_failed(struct backoff *backoff, uint64_t ran)
 	return wait < backoff->max ? wait : backoff->max;
 }
 
+uint64_t backoff_spread(uint64_t wait, uint64_t random)
+{
+	return wait - random % (wait / 2 + 1);
+}
+
 void backoff_reset(struct backoff *backoff)
 {
 	backoff->failures = 0;

@@ -12,4 +12,7 @@ struct backoff {
 /* A start failed, or a copy ended by itself after running for `ran` microseconds.  Returns how long
  * to wait from now. */
 uint64_t backoff_failed(struct backoff *backoff, uint64_t ran);
+/* Those who failed together do not try again together: from half of `wait` to all of it, by a
+ * random number. */
+uint64_t backoff_spread(uint64_t wait, uint64_t random);
 void backoff_reset(struct backoff *backoff);

@@ -21,6 +21,16 @@ const char *migration_copy_name(enum migration_copy copy)
 	return copy_names[copy];
 }
 
+bool migration_status_sends(const char *status)
+{
+	static const char *const ends[] = { "", "none", "completed", "cancelled", "failed" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(ends); i++)
+		if (strcmp(status, ends[i]) == 0)
+			return false;
+	return strncmp(status, "postcopy", strlen("postcopy")) != 0;
+}
+
 static const char *const action_names[] = {
 	[MIGRATION_NONE] = "nothing",
 	[MIGRATION_WAIT] = "wait",

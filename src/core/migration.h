@@ -31,6 +31,10 @@ enum migration_copy {
 	COPIES,
 };
 const char *migration_copy_name(enum migration_copy copy);
+/* Is something still being sent, by QEMU's word (MigrationStatus of QAPI)?  One that we do not know
+ * is a step on the way of a newer QEMU: only the words for an end are an end.
+ * Postcopy is another matter: there the guest is elsewhere already. */
+bool migration_status_sends(const char *status);
 
 struct migration_facts {
 	const char *node;	    /* this one */

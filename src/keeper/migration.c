@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "core/backoff.h"
 #include "keeper/console.h"
@@ -31,7 +32,7 @@
 #include "wire/json.h"
 
 #define AGAIN_FIRST (1 * USEC_PER_SEC)
-#define AGAIN_MAX (60 * USEC_PER_SEC)
+#define AGAIN_MAX (20 * USEC_PER_SEC)
 #define RECONNECT (100 * USEC_PER_MSEC)
 
 struct migration *migration_new(struct keeper *keeper)
@@ -118,7 +119,8 @@ static void end_source(struct keeper *keeper, const char *result, const char *wh
 void migration_failed(struct keeper *keeper, const char *why)
 {
 	struct migration *migration = keeper->migration;
-	uint64_t wait = AGAIN_FIRST << (migration->failures < 6 ? migration->failures : 6);
+	uint64_t wait = AGAIN_FIRST << (migration->failures < 5 ? migration->failures : 5),
+		 random = 0;
 
 	(void)snprintf(migration->trouble, sizeof(migration->trouble), "%s", why);
 	if (keeper->copy && keeper->copy->incoming && !keeper->copy->ran) {
@@ -127,7 +129,10 @@ void migration_failed(struct keeper *keeper, const char *why)
 	}
 	report_event(keeper, "migration-failed", NULL, "%s", why);
 	migration->failures++;
-	migration->not_before = clock_now() + (wait < AGAIN_MAX ? wait : AGAIN_MAX);
+	/* Without a random number it is only less polite. */
+	(void)!getrandom(&random, sizeof(random), GRND_NONBLOCK);
+	migration->not_before =
+		clock_now() + backoff_spread(wait < AGAIN_MAX ? wait : AGAIN_MAX, random);
 	keeper_look_in(keeper, migration->not_before - clock_now());
 }
 

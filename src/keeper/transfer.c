@@ -21,15 +21,6 @@ static bool one_of(const char *word, const char *const *list)
 	return false;
 }
 
-/* Of QEMU's MigrationStatus (QAPI migration.json): something is still being sent. */
-static bool is_sending(const char *status)
-{
-	static const char *const list[] = { "setup",  "active",	     "cancelling", "pre-switchover",
-					    "device", "wait-unplug", NULL };
-
-	return one_of(status, list);
-}
-
 static bool is_postcopy(const char *status)
 {
 	return strncmp(status, "postcopy", 8) == 0;
@@ -52,7 +43,7 @@ static enum migration_copy still_copy(const struct keeper *keeper)
 	const struct migration *migration = keeper->migration;
 	bool sends = source_ready(migration->source) && !source_late(migration->source);
 
-	return sends || is_sending(migration->status) ? COPY_SWITCHING : COPY_COMPLETED;
+	return sends || migration_status_sends(migration->status) ? COPY_SWITCHING : COPY_COMPLETED;
 }
 
 /* That it was let run is noted before it is: so what is `paused` may never have run, and is let go
@@ -92,7 +83,7 @@ enum migration_copy transfer_copy(const struct keeper *keeper)
 		return COPY_FEEDING;
 	if (strcmp(run_state, "finish-migrate") == 0)
 		return COPY_SWITCHING;
-	if (copy->attempt && (is_sending(status) || is_postcopy(status)))
+	if (copy->attempt && (migration_status_sends(status) || is_postcopy(status)))
 		return sent_copy(run_state, status);
 	return strcmp(run_state, "running") == 0 ? COPY_RUNNING : COPY_STOPPED;
 }

@@ -1209,6 +1209,23 @@ static void a_first_wait_above_the_limit_is_the_limit(void **state)
 	assert_int_equal(backoff_failed(&backoff, 0), 30);
 }
 
+static void fc_M14_those_who_failed_together_do_not_try_again_together(void **state)
+{
+	static const uint64_t waits[] = { 1, 2, 3, 1000000, 20000000 };
+	unsigned eighths[8] = { 0 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(waits); i++)
+		for (uint64_t n = 0; n < 1000; n++) {
+			uint64_t wait = backoff_spread(waits[i], n * 0x9e3779b97f4a7c15u);
+
+			assert_true(wait >= waits[i] / 2 && wait <= waits[i]);
+		}
+	for (uint64_t n = 0; n < 8000; n++)
+		eighths[(backoff_spread(16000, n * 0x9e3779b97f4a7c15u) - 8000) / 1001]++;
+	for (size_t i = 0; i < ARRAY_SIZE(eighths); i++)
+		assert_in_range(eighths[i], 900, 1100);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1277,6 +1294,7 @@ int main(void)
 		cmocka_unit_test(a_vm_that_keeps_failing_waits_twice_as_long_each_time),
 		cmocka_unit_test(a_good_while_of_running_makes_failures_forgotten),
 		cmocka_unit_test(a_first_wait_above_the_limit_is_the_limit),
+		cmocka_unit_test(fc_M14_those_who_failed_together_do_not_try_again_together),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -427,6 +427,27 @@ static void everything_has_a_name(void **state)
 		assert_non_null(migration_action_name((enum migration_action)i));
 }
 
+/* Every value of MigrationStatus from QEMU 5.2 to 11.1, and some that nobody knows yet. */
+static void fc_M3_only_the_words_for_an_end_are_an_end(void **state)
+{
+	static const char *const ends[] = { "none", "completed", "cancelled", "failed" };
+	static const char *const on_the_way[] = {
+		"setup", "active",  "cancelling", "pre-switchover", "device", "wait-unplug",
+		"colo",	 "failing", "draining",	  "none-yet",	    "x",
+	};
+	static const char *const postcopy[] = { "postcopy-active",  "postcopy-paused",
+						"postcopy-recover", "postcopy-recover-setup",
+						"postcopy-device",  "postcopy-of-tomorrow" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(ends); i++)
+		assert_false(migration_status_sends(ends[i]));
+	for (size_t i = 0; i < ARRAY_SIZE(on_the_way); i++)
+		assert_true(migration_status_sends(on_the_way[i]));
+	for (size_t i = 0; i < ARRAY_SIZE(postcopy); i++)
+		assert_false(migration_status_sends(postcopy[i]));
+	assert_false(migration_status_sends("")); /* it was not heard yet */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -445,6 +466,7 @@ int main(void)
 		cmocka_unit_test(what_cannot_be_continued_is_ended_before_it_is_given_back),
 		cmocka_unit_test(a_running_guest_is_never_ended_by_a_migration),
 		cmocka_unit_test(everything_has_a_name),
+		cmocka_unit_test(fc_M3_only_the_words_for_an_end_are_an_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
