@@ -4,6 +4,7 @@
  *
  *	source	the side that the guest leaves: conversation, copying, the switch
  *	receive	the side that it comes to: the door, the offer, taking over
+ *	step	what the core decided, carried out
  *	mirror	local disks that come along */
 #pragma once
 #include <jansson.h>
@@ -53,6 +54,8 @@ bool migration_is_cold(const struct keeper *keeper);
 void migration_copy_ended(struct keeper *keeper);
 void migration_link_up(struct keeper *keeper);
 
+/* The conversation as source ends. */
+void migration_end_source(struct keeper *keeper, const char *result, const char *why);
 /* This try comes to nothing: the reason, for people; the next one waits a while. */
 void migration_failed(struct keeper *keeper, const char *why);
 

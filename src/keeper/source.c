@@ -1,25 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "keeper/source.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "keeper/copy.h"
 #include "keeper/dial.h"
 #include "keeper/door.h"
 #include "keeper/keeper.h"
 #include "keeper/link.h"
 #include "keeper/migration.h"
 #include "keeper/mirror.h"
-#include "keeper/monitor.h"
-#include "keeper/ownership.h"
 #include "keeper/psk.h"
-#include "keeper/report.h"
 #include "keeper/script.h"
 #include "keeper/sender.h"
+#include "keeper/source-parts.h"
 #include "keeper/timeline.h"
 #include "keeper/transfer.h"
 #include "model/config.h"
@@ -34,28 +30,6 @@
 
 #define POLL_EVERY (250 * USEC_PER_MSEC)
 #define FRESH_EVERY (300 * USEC_PER_MSEC)
-
-struct source {
-	struct keeper *keeper;
-	uint64_t epoch; /* that the move has, or will have */
-	char target[RECORD_NAME_SIZE], address[128], secret[64];
-	bool late, agreed, failed;
-	struct tls_identity *identity;
-	struct dial *dial;
-	struct peer *peer;
-	struct script *script;
-	struct sender *sender;
-	bool begun; /* source_send() was called */
-	bool switching, continuing;
-	bool running, gone;
-	uint64_t own_fresh, peer_fresh; /* clock_now() of the last answers of the store */
-	uint64_t deadline;		/* clock_now() */
-	uint64_t bytes, bytes_at;	/* sent, and when that last grew */
-	uint64_t total, left, rounds, rate;
-	uint64_t stop_usec;  /* QEMU's clock, when its vcpus stopped */
-	uint64_t stop_heard; /* clock_now() */
-	sd_event_source *poll, *fresh, *limit, *repeat;
-};
 
 uint64_t source_agreed(const struct source *source)
 {
@@ -74,7 +48,7 @@ bool source_ready(const struct source *source)
 
 bool source_early(const struct source *source)
 {
-	return source && !source->late && !source->bytes_at;
+	return source && !source->late && !source->progress.bytes_at;
 }
 
 bool source_late(const struct source *source)
@@ -102,7 +76,7 @@ bool source_fits(const struct source *source, json_t *offer)
 	return offer && strcmp(source->secret, json_string_or(offer, "secret", "")) == 0;
 }
 
-static struct timeline *line(const struct source *source)
+struct timeline *source_timeline(const struct source *source)
 {
 	return source->keeper->migration->timeline;
 }
@@ -140,8 +114,7 @@ struct source *source_end(struct source *source, const char *why)
 	return source_free(source);
 }
 
-/* QEMU is told to stop sending by core/migration, which sees that nobody is ready any more. */
-static void fail(struct source *source, const char *why)
+void source_fail(struct source *source, const char *why)
 {
 	if (source->failed)
 		return;
@@ -151,7 +124,7 @@ static void fail(struct source *source, const char *why)
 	keeper_look(source->keeper);
 }
 
-static void arm(struct source *source, sd_event_source **timer, uint64_t usec,
+void source_arm(struct source *source, sd_event_source **timer, uint64_t usec,
 		sd_event_time_handler_t handler)
 {
 	int r;
@@ -165,18 +138,16 @@ static void arm(struct source *source, sd_event_source **timer, uint64_t usec,
 
 /* ---- the conversation ---- */
 
-static void look_fresh(struct source *source);
-
 static void on_hello(void *ctx, int r, json_t *value, const struct error *err)
 {
 	struct source *source = ctx;
 
 	if (r < 0) {
-		fail(source, err->text);
+		source_fail(source, err->text);
 		return;
 	}
 	source->agreed = true;
-	timeline_phase(line(source), "agreed");
+	timeline_phase(source_timeline(source), "agreed");
 	keeper_look(source->keeper);
 }
 
@@ -192,7 +163,7 @@ static void on_begun(void *ctx)
 
 	if (peer_call(source->peer, "hello", args, keeper->config->timers.migration_stall, on_hello,
 		      source, &err) < 0)
-		fail(source, err.text);
+		source_fail(source, err.text);
 }
 
 static void on_event(void *ctx, const char *name, json_t *data, json_t *whole)
@@ -203,17 +174,18 @@ static void on_event(void *ctx, const char *name, json_t *data, json_t *whole)
 		return;
 	if (strcmp(name, "fresh") == 0) {
 		source->peer_fresh = clock_now();
-		look_fresh(source);
+		switchover_look_fresh(source);
 	} else if (strcmp(name, "running") == 0 && !source->running) {
 		uint64_t resumed = (uint64_t)json_int_or(data, "resume_usec", 0);
 
 		source->running = true;
-		timeline_phase(line(source), "running heard");
-		timeline_number(line(source), "resume_usec", resumed);
+		timeline_phase(source_timeline(source), "running heard");
+		timeline_number(source_timeline(source), "resume_usec", resumed);
 		if (source->stop_usec && resumed > source->stop_usec)
-			timeline_number(line(source), "pause_usec", resumed - source->stop_usec);
+			timeline_number(source_timeline(source), "pause_usec",
+					resumed - source->stop_usec);
 		if (source->stop_heard)
-			timeline_number(line(source), "observed_usec",
+			timeline_number(source_timeline(source), "observed_usec",
 					clock_now() - source->stop_heard);
 		checkpoint("keeper.source.running");
 		keeper_look(source->keeper);
@@ -223,7 +195,7 @@ static void on_event(void *ctx, const char *name, json_t *data, json_t *whole)
 				  json_string_or(data, "why", "the receiver is gone"));
 
 		source->gone = true;
-		fail(source, why);
+		source_fail(source, why);
 	}
 }
 
@@ -234,7 +206,7 @@ static void on_gone(void *ctx, const struct error *why)
 		xasprintf("the keeper on node '%s' is gone: %s", source->target, why->text);
 
 	source->peer = peer_close(source->peer);
-	fail(source, text);
+	source_fail(source, text);
 }
 
 static const struct peer_ops ops = { .event = on_event, .begun = on_begun, .gone = on_gone };
@@ -248,7 +220,7 @@ static void on_connected(void *ctx, int fd, const struct error *err)
 
 	source->dial = NULL;
 	if (fd < 0) {
-		fail(source, err->text);
+		source_fail(source, err->text);
 		return;
 	}
 	r = tls_connect(fd, source->identity, source->target, &transport, &why);
@@ -256,7 +228,7 @@ static void on_connected(void *ctx, int fd, const struct error *err)
 		r = peer_open_transport(transport, source->keeper->loop, &ops, source,
 					&source->peer, &why);
 	if (r < 0)
-		fail(source, why.text);
+		source_fail(source, why.text);
 }
 
 void source_begin(struct keeper *keeper, json_t *offer, bool late)
@@ -287,12 +259,10 @@ void source_begin(struct keeper *keeper, json_t *offer, bool late)
 			       keeper->config->timers.migration_stall, on_connected, source,
 			       &source->dial, &err);
 	if (r < 0)
-		fail(source, err.text);
+		source_fail(source, err.text);
 }
 
 /* ---- sending ---- */
-
-static void switch_over(struct source *source);
 
 /* The clock of a migration: how far it is, whether bytes still flow, whether its time is over. */
 static int on_poll(sd_event_source *timer, uint64_t usec, void *ctx)
@@ -300,15 +270,17 @@ static int on_poll(sd_event_source *timer, uint64_t usec, void *ctx)
 	struct source *source = ctx;
 	uint64_t now = clock_now(), stall = source->keeper->config->timers.migration_stall;
 
-	arm(source, &source->poll, POLL_EVERY, on_poll);
+	source_arm(source, &source->poll, POLL_EVERY, on_poll);
 	transfer_ask(source->keeper);
 	if (source->switching)
 		return 0;
-	if (source->bytes_at && now > source->bytes_at + stall)
-		fail(source, "nothing could be sent for too long: the target or the network hangs");
+	if (source->progress.bytes_at && now > source->progress.bytes_at + stall)
+		source_fail(source,
+			    "nothing could be sent for too long: the target or the network hangs");
 	else if (now > source->deadline)
-		fail(source, "its time (timers.migration_deadline) is over: the guest writes "
-			     "faster than it can be sent, or its disks are large");
+		source_fail(source,
+			    "its time (timers.migration_deadline) is over: the guest writes "
+			    "faster than it can be sent, or its disks are large");
 	return 0;
 }
 
@@ -320,7 +292,7 @@ static void on_fresh(void *ctx, int r, json_t *value, const struct error *err)
 	if (!source || r < 0)
 		return;
 	source->own_fresh = clock_now();
-	look_fresh(source);
+	switchover_look_fresh(source);
 }
 
 static int on_fresh_due(sd_event_source *timer, uint64_t usec, void *ctx)
@@ -328,7 +300,7 @@ static int on_fresh_due(sd_event_source *timer, uint64_t usec, void *ctx)
 	struct source *source = ctx;
 	struct keeper *keeper = source->keeper;
 
-	arm(source, &source->fresh, FRESH_EVERY, on_fresh_due);
+	source_arm(source, &source->fresh, FRESH_EVERY, on_fresh_due);
 	if (link_up(keeper->link))
 		(void)link_call(keeper->link, "store-fresh", NULL,
 				keeper->config->timers.migration_switch, on_fresh, keeper, NULL);
@@ -340,11 +312,11 @@ static void on_sending(void *ctx, int r, const struct error *err)
 	struct source *source = ctx;
 
 	if (r < 0) {
-		fail(source, err->text);
+		source_fail(source, err->text);
 		return;
 	}
-	source->bytes_at = clock_now();
-	timeline_phase(line(source), "copying");
+	source->progress.bytes_at = clock_now();
+	timeline_phase(source_timeline(source), "copying");
 	checkpoint("keeper.source.copying");
 	transfer_ask(source->keeper);
 }
@@ -354,7 +326,7 @@ static void on_prepared(void *ctx, int r, json_t *value, const struct error *err
 	struct source *source = ctx;
 
 	if (r < 0) {
-		fail(source, err->text);
+		source_fail(source, err->text);
 		return;
 	}
 	checkpoint("keeper.source.prepared");
@@ -376,122 +348,23 @@ void source_send(struct source *source)
 		return;
 	source->begun = true;
 	source->deadline = clock_now() + keeper->config->timers.migration_deadline;
-	arm(source, &source->fresh, 0, on_fresh_due);
-	arm(source, &source->poll, POLL_EVERY, on_poll);
-	timeline_phase(line(source), "moving");
+	source_arm(source, &source->fresh, 0, on_fresh_due);
+	source_arm(source, &source->poll, POLL_EVERY, on_poll);
+	timeline_phase(source_timeline(source), "moving");
 	if (peer_call(source->peer, "prepare", args, keeper->config->timers.migration_stall,
 		      on_prepared, source, &err) < 0)
-		fail(source, err.text);
+		source_fail(source, err.text);
 }
 
-/* ---- the switch ---- */
-
-static void on_continued(void *ctx, int r, const struct error *err)
-{
-	struct source *source = ctx;
-
-	source->script = NULL;
-	if (r < 0)
-		fail(source, err->text);
-}
-
-static void let_go_on(struct source *source)
-{
-	checkpoint("keeper.source.continue");
-	source->script = script_new(source->keeper);
-	script_add(source->script, "migrate-continue",
-		   json_pack("{s:s}", "state", "pre-switchover"));
-	script_run(source->script, on_continued, source);
-}
-
-static void on_disks_closed(void *ctx, int r, json_t *value, const struct error *err)
-{
-	struct source *source = ctx;
-
-	if (r < 0)
-		fail(source, err->text);
-	else
-		let_go_on(source);
-}
-
-static void on_mirror_ended(void *ctx, int r, const struct error *err)
-{
-	struct source *source = ctx;
-	json_auto_t *args = json_pack("{s:I}", "epoch", (json_int_t)source->epoch);
-	struct error why = { 0 };
-
-	if (r < 0) {
-		fail(source, err->text);
-		return;
-	}
-	checkpoint("keeper.source.mirror-ended");
-	if (peer_call(source->peer, "disks-end", args,
-		      source->keeper->config->timers.migration_switch, on_disks_closed, source,
-		      &why) < 0)
-		fail(source, why.text);
-}
-
-static int on_limit(sd_event_source *timer, uint64_t usec, void *ctx)
-{
-	struct source *source = ctx;
-
-	fail(source, source->continuing ? "the switch took longer than timers.migration_switch"
-					: "the store did not answer both sides in time");
-	return 0;
-}
-
-/* Both sides must reach the store, for it will have to say which one goes on.  Nobody asks it now:
- * both were asked all the time, so this waits only after trouble. */
-static void look_fresh(struct source *source)
-{
-	uint64_t limit = source->keeper->config->timers.migration_switch, now = clock_now();
-
-	if (!source->switching || source->continuing || source->failed ||
-	    now > source->own_fresh + limit || now > source->peer_fresh + limit)
-		return;
-	source->continuing = true;
-	if (sender_has_mirrors(source->sender))
-		sender_end_mirrors(source->sender, on_mirror_ended);
-	else
-		let_go_on(source);
-}
-
-/* The vcpus stand still. */
-static void switch_over(struct source *source)
-{
-	if (source->switching)
-		return;
-	source->switching = true;
-	timeline_phase(line(source), "switching");
-	arm(source, &source->limit, source->keeper->config->timers.migration_switch, on_limit);
-	checkpoint("keeper.source.switch");
-	look_fresh(source);
-}
+/* ---- news of QEMU ---- */
 
 void source_status(struct source *source, const char *status, json_t *info)
 {
-	json_t *ram = json_object_get(info, "ram");
-
-	if (ram) {
-		uint64_t bytes = (uint64_t)json_int_or(ram, "transferred", 0);
-
-		if (bytes != source->bytes)
-			source->bytes_at = clock_now();
-		source->bytes = bytes;
-		source->total = (uint64_t)json_int_or(ram, "total", 0);
-		source->left = (uint64_t)json_int_or(ram, "remaining", 0);
-		source->rounds = (uint64_t)json_int_or(ram, "dirty-sync-count", 0);
-		source->rate = (uint64_t)(json_number_value(json_object_get(ram, "mbps")) * 125000);
-		timeline_number(line(source), "bytes", source->bytes);
-		timeline_number(line(source), "rounds", source->rounds);
-	}
-	if (json_is_integer(json_object_get(info, "downtime")))
-		timeline_number(line(source), "qemu_downtime_ms",
-				(uint64_t)json_int_or(info, "downtime", 0));
+	progress_take(&source->progress, info, source_timeline(source));
 	if (!source->begun || source->failed)
 		return;
 	if (strcmp(status, "pre-switchover") == 0) {
-		switch_over(source);
+		switchover_begin(source);
 	} else if (strcmp(status, "completed") == 0) {
 		source->limit = sd_event_source_disable_unref(source->limit);
 		source->poll = sd_event_source_disable_unref(source->poll);
@@ -499,7 +372,7 @@ void source_status(struct source *source, const char *status, json_t *info)
 		CLEANUP_FREE char *why = xasprintf(
 			"QEMU: %s", json_string_or(info, "error-desc", "the migration failed"));
 
-		fail(source, why);
+		source_fail(source, why);
 	}
 }
 
@@ -519,8 +392,8 @@ void source_say_stopped(struct source *source)
 
 	if (source->peer && source->agreed)
 		(void)peer_event(source->peer, "stopped", data);
-	arm(source, &source->repeat, source->keeper->config->timers.migration_stopped_repeat,
-	    on_repeat);
+	source_arm(source, &source->repeat, source->keeper->config->timers.migration_stopped_repeat,
+		   on_repeat);
 }
 
 void source_event(struct source *source, const char *name, json_t *data, uint64_t usec)
@@ -528,7 +401,7 @@ void source_event(struct source *source, const char *name, json_t *data, uint64_
 	if (strcmp(name, "STOP") == 0 && source->begun) {
 		source->stop_usec = usec;
 		source->stop_heard = clock_now();
-		timeline_number(line(source), "stop_usec", usec);
+		timeline_number(source_timeline(source), "stop_usec", usec);
 	} else if (strncmp(name, "BLOCK_JOB_", 10) == 0) {
 		sender_event(source->sender, name, data);
 	}
@@ -540,7 +413,7 @@ static const char *phase_of(const struct source *source)
 		return "done";
 	if (source->switching)
 		return "switching";
-	if (source->bytes_at)
+	if (source->progress.bytes_at)
 		return "copying";
 	if (sender_has_mirrors(source->sender))
 		return "mirroring disks";
@@ -549,15 +422,11 @@ static const char *phase_of(const struct source *source)
 
 json_t *source_json(const struct source *source)
 {
-	uint64_t done = source->total > source->left ? source->total - source->left : 0;
+	json_t *value = progress_json(&source->progress);
 	uint64_t now = clock_now();
-	json_t *value =
-		json_pack("{s:s, s:I, s:I, s:I, s:I, s:I}", "phase", phase_of(source), "bytes",
-			  (json_int_t)source->bytes, "total", (json_int_t)source->total, "percent",
-			  (json_int_t)(source->total ? 100 * done / source->total : 0), "rounds",
-			  (json_int_t)source->rounds, "rate", (json_int_t)source->rate);
 	char text[CLOCK_TEXT_SIZE];
 
+	json_set_string(value, "phase", phase_of(source));
 	json_set_string(value, "deadline",
 			source->deadline > now
 				? clock_text(clock_wall() + (source->deadline - now), text)
