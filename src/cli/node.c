@@ -12,6 +12,17 @@
 #include "util/mem.h"
 #include "wire/json.h"
 
+/* The store's last answer. */
+static const char *latency_words(const json_t *node, char buffer[QUANTITY_SIZE])
+{
+	int64_t usec = json_int_or(node, "store_usec", 0);
+
+	if (usec <= 0)
+		return "-";
+	(void)snprintf(buffer, QUANTITY_SIZE, "%.1f ms", (double)usec / 1000);
+	return buffer;
+}
+
 static void print_memory(const json_t *memory)
 {
 	char total[QUANTITY_SIZE], available[QUANTITY_SIZE], booked[QUANTITY_SIZE];
@@ -77,16 +88,48 @@ static void print_load(const json_t *load)
 	print_field("load", line.text);
 }
 
+/* The host's own, and of QEMU's those that run on it. */
+static void print_processors(const json_t *node)
+{
+	const json_t *models = json_object_get(node, "cpu_models");
+	const char *own = json_string_or(node, "cpu_model", NULL);
+	char buffer[QUANTITY_SIZE];
+	CLEANUP_FREE char *line =
+		xasprintf("%s%s%s%s", print_number(json_object_get(node, "cpus"), buffer),
+			  own ? " (" : "", own ? own : "", own ? ")" : "");
+	CLEANUP(text_done) struct text names = { 0 };
+	json_t *name;
+	size_t i;
+
+	print_field("processors", line);
+	json_array_foreach(models, i, name)
+	{
+		/* Versions of a model are in the JSON. */
+		const char *text = json_string_value(name), *end = text ? strrchr(text, '-') : NULL;
+
+		if (text && !(end && end[1] == 'v' && end[2] >= '0' && end[2] <= '9'))
+			text_addf(&names, "%s%s", names.length ? " " : "", text);
+	}
+	print_field("CPU models", names.text);
+}
+
+static void print_store(const json_t *node)
+{
+	char latency[QUANTITY_SIZE];
+	CLEANUP_FREE char *line = xasprintf("%s, %s, %s", json_string_or(node, "store", "-"),
+					    json_string_or(node, "store_state", "as last told"),
+					    latency_words(node, latency));
+
+	print_field("store", line);
+}
+
 static void print_node(const json_t *node)
 {
 	const json_t *accelerator = json_object_get(node, "accelerator");
 	const char *why = json_string_or(accelerator, "why", "");
 	CLEANUP_FREE char *accel = xasprintf("%s%s%s", json_string_or(accelerator, "name", "-"),
 					     *why ? ": " : "", why);
-	CLEANUP_FREE char *store = xasprintf("%s, %s", json_string_or(node, "store", "-"),
-					     json_string_or(node, "store_state", "as last told"));
 	const json_t *alive = json_object_get(node, "alive");
-	char buffer[QUANTITY_SIZE];
 
 	printf("%s\n", json_string_or(node, "name", "?"));
 	if (alive)
@@ -94,10 +137,10 @@ static void print_node(const json_t *node)
 	print_field("mode", json_string_or(node, "mode", NULL));
 	print_counts(json_object_get(node, "vms"));
 	print_memory(json_object_get(node, "memory_mib"));
-	print_field("processors", print_number(json_object_get(node, "cpus"), buffer));
+	print_processors(node);
 	print_load(json_object_get(node, "load"));
 	print_field("accelerator", accel);
-	print_field("store", store);
+	print_store(node);
 	print_qemu(json_object_get(node, "qemu"));
 	print_field("boot id", json_string_or(node, "boot_id", NULL));
 }
@@ -129,16 +172,22 @@ static void add_node(struct table *table, const json_t *node)
 	table_add(table, print_number(json_object_get(node, "load"), buffer));
 	table_add(table, print_mib(json_object_get(memory, "total"), buffer));
 	table_add(table, print_mib(json_object_get(memory, "booked"), buffer));
+	table_add(table, print_mib(json_object_get(memory, "provisioned"), buffer));
+	table_add(table, print_mib(json_object_get(memory, "allocated"), buffer));
 	table_add(table, print_mib(json_object_get(memory, "free"), buffer));
+	table_add(table, json_string_or(json_array_get(json_object_get(node, "qemu"), 0), "version",
+					NULL));
+	table_add(table, latency_words(node, buffer));
 	table_add(table, json_string_or(node, "address", NULL));
 	table_add(table, json_string_or(node, "version", NULL));
 }
 
 int run_node_ls(struct cli *cli, struct error *err)
 {
-	static const char *const headers[] = { "NODE", "ALIVE",	  "MODE",    "VMS",
-					       "CPU",  "LOAD",	  "MEMORY",  "BOOKED",
-					       "FREE", "ADDRESS", "VERSION", NULL };
+	static const char *const headers[] = { "NODE",	      "ALIVE",	   "MODE",    "VMS",
+					       "CPU",	      "LOAD",	   "MEMORY",  "BOOKED",
+					       "PROVISIONED", "ALLOCATED", "FREE",    "QEMU",
+					       "STORE",	      "ADDRESS",   "VERSION", NULL };
 	CLEANUP(table_done) struct table table = { 0 };
 	json_auto_t *list = NULL;
 	json_t *node;

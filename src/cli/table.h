@@ -4,7 +4,7 @@
 #pragma once
 #include <stddef.h>
 
-#define TABLE_COLUMNS_MAX 12
+#define TABLE_COLUMNS_MAX 15
 
 struct cli;
 

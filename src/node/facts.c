@@ -34,6 +34,7 @@ struct facts {
 	json_t *qemu;	     /* list; or NULL: not known yet */
 	json_t *accelerator; /* {name, why}; or NULL */
 	json_t *cpu_model;   /* as the kernel calls it, or null */
+	json_t *cpu_models;  /* names of those that QEMU runs here; or NULL: not known (yet) */
 };
 
 static void probe(struct facts *facts, const char *what, tool_done_fn done);
@@ -57,6 +58,19 @@ static json_t *result_of(int r, const struct tool_result *result, const char *ke
 	return NULL;
 }
 
+static void on_cpus(void *ctx, int r, struct tool_result *result, const struct error *err)
+{
+	struct facts *facts = ctx;
+	CLEANUP_FREE char *why = NULL;
+
+	facts->tool = NULL;
+	facts->cpu_models = result_of(r, result, "cpu_models", err, &why);
+	if (facts->cpu_models)
+		info_touch(facts->node);
+	else
+		log_warning("which CPU models run here is not known: %s", why);
+}
+
 static void on_accelerator(void *ctx, int r, struct tool_result *result, const struct error *err)
 {
 	struct facts *facts = ctx;
@@ -70,6 +84,8 @@ static void on_accelerator(void *ctx, int r, struct tool_result *result, const s
 	info_touch(facts->node);
 	log_info("accelerator: %s (%s)", json_string_or(facts->accelerator, "name", "none"),
 		 json_string_or(facts->accelerator, "why", ""));
+	if (json_string_or(facts->accelerator, "name", NULL))
+		probe(facts, "cpus", on_cpus);
 }
 
 static void log_start(const struct facts *facts, const char *why)
@@ -158,6 +174,7 @@ struct facts *facts_close(struct facts *facts)
 	json_decref(facts->qemu);
 	json_decref(facts->accelerator);
 	json_decref(facts->cpu_model);
+	json_decref(facts->cpu_models);
 	free(facts);
 	return NULL;
 }
@@ -220,6 +237,31 @@ static int probe_accelerator(const struct config *config, const char *cache, jso
 	return 0;
 }
 
+/* The accelerator was tried just before, so its answer is kept. */
+static int probe_cpus(const struct config *config, const char *cache, json_t **ret,
+		      struct error *err)
+{
+	json_auto_t *accelerator = NULL;
+	struct qemu_build *build = NULL;
+	json_t *names = NULL;
+	const char *accel;
+	int r;
+
+	r = probe_accelerator(config, cache, &accelerator, err);
+	if (r < 0)
+		return r;
+	accel = json_string_or(json_object_get(accelerator, "accelerator"), "name", NULL);
+	if (!accel)
+		return error_set(err, -ENODEV, "no accelerator works");
+	r = qemu_build_probe(config->qemu_binary, config->qemu_data, cache, &build, err);
+	if (r == 0)
+		r = qemu_build_cpus(build, config->qemu_data, accel, cache, &names, err);
+	qemu_build_free(build);
+	if (r == 0)
+		*ret = json_pack("{s:o}", "cpu_models", names);
+	return r;
+}
+
 int facts_probe(const char *root, const char *what, struct error *err)
 {
 	CLEANUP(config_freep) struct config *config = NULL;
@@ -234,6 +276,8 @@ int facts_probe(const char *root, const char *what, struct error *err)
 	(void)file_make_dirs(AT_FDCWD, cache, 0755, NULL);
 	if (strcmp(what, "builds") == 0)
 		r = probe_builds(config, cache, &value, err);
+	else if (strcmp(what, "cpus") == 0)
+		r = probe_cpus(config, cache, &value, err);
 	else
 		r = probe_accelerator(config, cache, &value, err);
 	if (r < 0)
@@ -334,20 +378,21 @@ static json_t *states_json(const struct node *node)
 json_t *node_json(const struct node *node)
 {
 	json_t *accelerator = node->facts ? node->facts->accelerator : NULL;
+	json_t *cpu_models = node->facts ? node->facts->cpu_models : NULL;
 	const char *store_state = records_trouble(node);
 	double load = 0;
 
 	(void)getloadavg(&load, 1);
-	return json_pack("{s:s, s:s?, s:s, s:o, s:I, s:o, s:f, s:s, s:s, s:I, s:o, s:o, s:o}",
-			 "name", node->config->node, "mode",
-			 mode_trouble(node) ? NULL : node_mode_name(node->mode), "boot_id",
-			 node->boot_id, "memory_mib", memory_json(node), "cpus",
-			 (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "cpu_model",
-			 node->facts ? json_incref(node->facts->cpu_model) : json_null(), "load",
-			 load, "store", store_address(node->store), "store_state",
-			 store_state ? store_state : session_words(node), "store_usec",
-			 (json_int_t)info_latency(node), "qemu", facts_qemu(node), "accelerator",
-			 accelerator ? json_incref(accelerator)
-				     : json_pack("{s:n, s:s}", "name", "why", "still being tried"),
-			 "vms", states_json(node));
+	return json_pack(
+		"{s:s, s:s?, s:s, s:o, s:I, s:o, s:O?, s:f, s:s, s:s, s:I, s:o, s:o, s:o}", "name",
+		node->config->node, "mode", mode_trouble(node) ? NULL : node_mode_name(node->mode),
+		"boot_id", node->boot_id, "memory_mib", memory_json(node), "cpus",
+		(json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "cpu_model",
+		node->facts ? json_incref(node->facts->cpu_model) : json_null(), "cpu_models",
+		cpu_models, "load", load, "store", store_address(node->store), "store_state",
+		store_state ? store_state : session_words(node), "store_usec",
+		(json_int_t)info_latency(node), "qemu", facts_qemu(node), "accelerator",
+		accelerator ? json_incref(accelerator)
+			    : json_pack("{s:n, s:s}", "name", "why", "still being tried"),
+		"vms", states_json(node));
 }

@@ -25,7 +25,7 @@ struct info {
 	sd_event_source *soon, *seldom;
 	json_t *written; /* as the store has it; NULL: not known */
 	json_t *asked;	 /* on its way */
-	uint64_t asked_at, latency;
+	uint64_t latency;
 	bool again;
 	bool forgotten;
 };
@@ -51,7 +51,9 @@ static json_t *lasting(const json_t *value)
 
 	(void)json_object_del(copy, "told");
 	(void)json_object_del(copy, "load");
-	(void)json_object_del(copy, "store_usec");
+	/* Whether it is known counts. */
+	(void)json_object_set_new(copy, "store_usec",
+				  json_boolean(json_int_or(copy, "store_usec", 0) > 0));
 	(void)json_object_del(json_object_get(copy, "memory_mib"), "available");
 	return copy;
 }
@@ -76,8 +78,10 @@ static bool about_equal(const json_t *a, const json_t *b)
 	double load = number(a, NULL, "load") - number(b, NULL, "load");
 	double memory = number(a, "memory_mib", "available") - number(b, "memory_mib", "available");
 	double total = number(a, "memory_mib", "total");
+	double was = number(a, NULL, "store_usec"), is = number(b, NULL, "store_usec");
+	bool store = is - was < USEC_PER_SEC / 100 + was && was - is < USEC_PER_SEC / 100 + is;
 
-	return load < 0.5 && load > -0.5 && memory * 20 < total && memory * -20 < total;
+	return store && load < 0.5 && load > -0.5 && memory * 20 < total && memory * -20 < total;
 }
 
 static void write_info(struct info *info, bool also_small);
@@ -92,8 +96,6 @@ static void on_info(void *ctx, int r, const uint64_t *versions, const struct err
 	info->asked = NULL;
 	if (r < 0)
 		log_debug("what this node tells of itself was not written: %s", err->text);
-	else
-		info->latency = clock_now() - info->asked_at;
 	if (info->again)
 		info_touch(info->node);
 	info->again = false;
@@ -118,7 +120,6 @@ static void write_info(struct info *info, bool also_small)
 		return;
 	op.key = key_node(key, node->config->node, "info");
 	op.value = value;
-	info->asked_at = clock_now();
 	if (ask_write(node, &op, 1, node->config->timers.session, on_info, info, NULL) >= 0)
 		info->asked = json_incref(value);
 }
@@ -182,6 +183,17 @@ void info_forget(struct node *node)
 {
 	if (node->info)
 		node->info->forgotten = true;
+}
+
+void info_note_latency(struct node *node, uint64_t usec)
+{
+	struct info *info = node->info;
+	bool first = info && info->latency == 0;
+
+	if (info)
+		info->latency = usec;
+	if (first)
+		info_touch(node);
 }
 
 uint64_t info_latency(const struct node *node)

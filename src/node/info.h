@@ -19,5 +19,6 @@ void info_touch(struct node *node);
 void info_written(struct node *node);
 /* This node has left the cluster: not any more, until it joins again. */
 void info_forget(struct node *node);
-/* How long the store took for the last write of it; 0: not known. */
+/* How long the store took for the last renewal of our session; 0: not known. */
+void info_note_latency(struct node *node, uint64_t usec);
 uint64_t info_latency(const struct node *node);

@@ -7,6 +7,7 @@
 
 #include "core/lease.h"
 #include "model/config.h"
+#include "node/info.h"
 #include "node/node.h"
 #include "store/store.h"
 #include "util/error.h"
@@ -43,6 +44,7 @@ static void on_renewed(void *ctx, int r, const struct error *err)
 		log_debug("lease: %s", r < 0 ? err->text : "answered for a session that is over");
 		return;
 	}
+	info_note_latency(renewal->node, clock_now() - renewal->sent);
 	after = lease_extend(&before, renewal->sent, renewal->length, clock_now(),
 			     renewal->another);
 	if (after.since != before.since)

@@ -7,12 +7,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "probe/result.h"
@@ -25,7 +22,6 @@
 #include "wire/json.h"
 
 #define PROGRESS_MAX 4096
-#define KVM_DEVICE "/dev/kvm"
 
 struct verdict {
 	bool works;
@@ -67,31 +63,6 @@ static char *last_test(int progress_fd)
 	return xstrdup(line);
 }
 
-/* A /dev of its own with KVM for the user that the probe runs as, where the host's node is for root
- * only; without the host's network. */
-static int private_dev(void *ctx, struct error *err)
-{
-	static const struct {
-		const char *path;
-		unsigned minor;
-	} memory[] = { { "/dev/null", 3 }, { "/dev/zero", 5 }, { "/dev/urandom", 9 } };
-	struct stat kvm;
-	bool has_kvm = stat(KVM_DEVICE, &kvm) == 0;
-
-	if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC) < 0 ||
-	    mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL) < 0 ||
-	    mount("dev", "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755,size=64k") < 0)
-		return error_set(err, -errno, "cannot mount a private /dev: %m");
-	for (size_t i = 0; i < ARRAY_SIZE(memory); i++)
-		if (mknod(memory[i].path, S_IFCHR | 0666, makedev(1, memory[i].minor)) < 0 ||
-		    chmod(memory[i].path, 0666) < 0)
-			return error_set(err, -errno, "cannot make '%s': %m", memory[i].path);
-	if (has_kvm && (mknod(KVM_DEVICE, S_IFCHR | 0600, kvm.st_rdev) < 0 ||
-			chown(KVM_DEVICE, CHILD_UID, CHILD_UID) < 0))
-		return error_set(err, -errno, "cannot make '" KVM_DEVICE "': %m");
-	return 0;
-}
-
 static int run_probe(const struct qemu_build *build, const char *accel, const char *cpu_model,
 		     const char *rom, int progress_fd, struct child *ret_child, struct error *err)
 {
@@ -117,8 +88,8 @@ static int run_probe(const struct qemu_build *build, const char *accel, const ch
 	/* By descriptor: its directory may be closed to others. */
 	strv_add(&argv, "-bios");
 	strv_add(&argv, "/proc/self/fd/3");
-	return child_start((const char *const *)argv.items, &rom_fd, 1, progress_fd, private_dev,
-			   ret_child, err);
+	return child_start((const char *const *)argv.items, &rom_fd, 1, progress_fd,
+			   child_private_dev, ret_child, err);
 }
 
 static bool kvm_gave_up(const struct child *child)
@@ -214,7 +185,7 @@ static int identity_of(const struct qemu_build *build, const char *accel, const 
 				    "the probe guest is missing: set qemu.probe_rom in "
 				    "drover.yaml, or install Drover anew");
 	if (strcmp(accel, "kvm") == 0) {
-		r = cache_identity(KVM_DEVICE, &device, err);
+		r = cache_identity(CHILD_KVM, &device, err);
 		if (r < 0)
 			return r;
 	}
@@ -230,9 +201,9 @@ static bool device_opens(const char *accel, char **ret_why)
 
 	if (strcmp(accel, "kvm") != 0)
 		return true;
-	fd = open(KVM_DEVICE, O_RDWR | O_CLOEXEC);
+	fd = open(CHILD_KVM, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
-		*ret_why = xasprintf("kvm: cannot open " KVM_DEVICE ": %m");
+		*ret_why = xasprintf("kvm: cannot open " CHILD_KVM ": %m");
 	return fd >= 0;
 }
 

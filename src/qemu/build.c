@@ -6,31 +6,22 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "model/cpu-model.h"
+#include "qemu/asked.h"
 #include "qemu/cache.h"
-#include "qemu/child.h"
 #include "qmp/qmp.h"
 #include "util/cleanup.h"
-#include "util/clock.h"
 #include "util/error.h"
 #include "util/mem.h"
 #include "wire/json.h"
 
-#define ASK_USEC (10 * USEC_PER_SEC)
-#define QUIT_USEC (1 * USEC_PER_SEC)
 #define PACKAGE "qemu-system-x86"
 
 static void buildp(struct qemu_build **build)
 {
 	qemu_build_free(*build);
-}
-
-static void tool_closep(struct qmp_tool **tool)
-{
-	qmp_tool_close(*tool);
 }
 
 struct qemu_build *qemu_build_free(struct qemu_build *build)
@@ -109,40 +100,6 @@ static int find_binary(const char *binary, char **ret_path, struct error *err)
 	return no_binary(binary, err);
 }
 
-static int start_asked(const char *binary, const char *data_dir, struct child *ret_child,
-		       struct qmp_tool **ret_tool, struct error *err)
-{
-	const char *argv[20] = { binary,
-				 "-machine",
-				 "none",
-				 "-nodefaults",
-				 "-no-user-config",
-				 "-display",
-				 "none",
-				 "-S",
-				 "-sandbox",
-				 CHILD_SANDBOX,
-				 "-chardev",
-				 "socket,id=qmp,fd=3",
-				 "-mon",
-				 "chardev=qmp,mode=control" };
-	int ends[2], r;
-
-	if (data_dir && *data_dir) {
-		argv[14] = "-L";
-		argv[15] = data_dir;
-	}
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
-		return error_set(err, -errno, "cannot make a socket pair: %m");
-	r = child_start(argv, &ends[1], 1, -1, NULL, ret_child, err);
-	(void)close(ends[1]);
-	if (r < 0) {
-		(void)close(ends[0]);
-		return r;
-	}
-	return qmp_tool_open(ends[0], ASK_USEC, ret_tool, err);
-}
-
 /* The values of "name", as a list of texts. */
 static json_t *names_of(const json_t *array)
 {
@@ -185,8 +142,9 @@ static int ask_version(struct qmp_tool *tool, struct qemu_build *build, struct e
 	return 0;
 }
 
-static int ask_all(struct qmp_tool *tool, struct qemu_build *build, struct error *err)
+static int ask_all(struct qmp_tool *tool, void *ctx, struct error *err)
 {
+	struct qemu_build *build = ctx;
 	int r;
 
 	r = ask_version(tool, build, err);
@@ -201,30 +159,7 @@ static int ask_all(struct qmp_tool *tool, struct qemu_build *build, struct error
 	r = ask_names(tool, "query-commands", &build->commands, err);
 	if (r < 0)
 		return r;
-	(void)qmp_tool_call(tool, "quit", NULL, NULL, NULL);
 	return 0;
-}
-
-static int ask_binary(const char *data_dir, struct qemu_build *build, struct error *err)
-{
-	CLEANUP(child_done) struct child child = CHILD_NONE;
-	CLEANUP(tool_closep) struct qmp_tool *tool = NULL;
-	CLEANUP_FREE char *words = NULL;
-	int r;
-
-	r = start_asked(build->binary, data_dir, &child, &tool, err);
-	if (r == 0)
-		r = ask_all(tool, build, err);
-	if (child.pidfd < 0)
-		return r;
-	child_end(&child, r == 0 ? QUIT_USEC : QUIT_USEC / 10);
-	if (r == 0)
-		return 0;
-	words = child_last_words(&child);
-	if (*words)
-		return error_set(err, r, "'%s' cannot be asked what it can do: %s", build->binary,
-				 words);
-	return error_prefix(err, r, "'%s' cannot be asked what it can do", build->binary);
 }
 
 static json_t *build_json(const struct qemu_build *build)
@@ -278,7 +213,7 @@ int qemu_build_probe(const char *binary, const char *data_dir, const char *cache
 	if (r < 0)
 		return r;
 	if (!cache_dir || !load_build(cache_dir, build)) {
-		r = ask_binary(data_dir, build, err);
+		r = asked_run(build->binary, data_dir, NULL, ask_all, build, err);
 		if (r < 0)
 			return r;
 		value = build_json(build);

@@ -28,6 +28,11 @@ struct qemu_build *qemu_build_free(struct qemu_build *build);
 bool qemu_build_has_cpu_model(const struct qemu_build *build, const char *model);
 bool qemu_build_has_command(const struct qemu_build *build, const char *command);
 
+/* Names of the CPU models that lack nothing here under this accelerator ("kvm", "tcg"), sorted; a
+ * new reference.  Cached with the build, the kernel's boot id and the identity of /dev/kvm. */
+int qemu_build_cpus(const struct qemu_build *build, const char *data_dir, const char *accel,
+		    const char *cache_dir, json_t **ret_names, struct error *err);
+
 /* Newest machine type of a family ("q35", "pc", "pc-q35", "pc-i440fx", "microvm"), by version
  * order, not by list order: 10.0 is newer than 9.2.  A full name is checked and answered as it is;
  * "pc-q35-7" style prefixes work as in fc.qemu.  Refused: none such, naming what there is. */

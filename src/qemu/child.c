@@ -4,8 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -46,6 +50,29 @@ int child_start(const char *const *argv, const int *fds, size_t n_fds, int stdou
 	child.stderr_fd = ends[0];
 	(void)fcntl(child.stderr_fd, F_SETFL, O_NONBLOCK);
 	*ret = child;
+	return 0;
+}
+
+int child_private_dev(void *ctx, struct error *err)
+{
+	static const struct {
+		const char *path;
+		unsigned minor;
+	} memory[] = { { "/dev/null", 3 }, { "/dev/zero", 5 }, { "/dev/urandom", 9 } };
+	struct stat kvm;
+	bool has_kvm = stat(CHILD_KVM, &kvm) == 0;
+
+	if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC) < 0 ||
+	    mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL) < 0 ||
+	    mount("dev", "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755,size=64k") < 0)
+		return error_set(err, -errno, "cannot mount a private /dev: %m");
+	for (size_t i = 0; i < ARRAY_SIZE(memory); i++)
+		if (mknod(memory[i].path, S_IFCHR | 0666, makedev(1, memory[i].minor)) < 0 ||
+		    chmod(memory[i].path, 0666) < 0)
+			return error_set(err, -errno, "cannot make '%s': %m", memory[i].path);
+	if (has_kvm && (mknod(CHILD_KVM, S_IFCHR | 0600, kvm.st_rdev) < 0 ||
+			chown(CHILD_KVM, CHILD_UID, CHILD_UID) < 0))
+		return error_set(err, -errno, "cannot make '" CHILD_KVM "': %m");
 	return 0;
 }
 

@@ -28,6 +28,10 @@ struct child {
 /* `fds` arrive as 3, 4, ...; `stdout_fd` may be -1, `prepare` NULL. */
 int child_start(const char *const *argv, const int *fds, size_t n_fds, int stdout_fd,
 		spawn_prepare_fn prepare, struct child *ret, struct error *err);
+/* For `prepare`: a /dev of its own with KVM for the user that it runs as, where the host's node is
+ * for root only; without the host's network. */
+#define CHILD_KVM "/dev/kvm"
+int child_private_dev(void *ctx, struct error *err);
 /* Waits until it ends or says something on stderr (then `errors` has it): 1 ended, 0 said
  * something, -ETIMEDOUT. */
 int child_wait(struct child *child, uint64_t deadline);

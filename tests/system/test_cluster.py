@@ -264,17 +264,21 @@ def nodes(host):
 
 def test_each_node_is_seen_from_each_other_one(pair):
 	alpha, beta = pair
-	alpha.wait(lambda: nodes(alpha)['beta'].get('accelerator', {}).get('name'),
+	alpha.wait(lambda: nodes(alpha)['beta'].get('cpu_models') and nodes(alpha)['beta']['store_usec'] > 0,
 		'beta has told all of itself')
 	seen = nodes(alpha)
 	assert all(node['alive'] and node['mode'] == 'ready' for node in seen.values())
 	told = alpha.cli('--format', 'json', 'node', 'status', 'beta').json()
 	assert told['address'] == seen['beta']['address'] != seen['alpha']['address']
-	for key in 'version', 'cpus', 'load', 'qemu', 'told', 'store_usec', 'vms':
+	for key in 'version', 'cpus', 'cpu_model', 'load', 'qemu', 'told', 'vms':
 		assert key in told
+	assert 'max' in told['cpu_models'], 'what QEMU itself says that it runs'
 	assert {'total', 'available', 'booked', 'allocated', 'provisioned', 'free'} \
 		<= set(told['memory_mib'])
-	assert 'beta' in alpha.cli('node', 'ls').out and 'alive' in alpha.cli('node', 'status', 'beta').out
+	table = alpha.cli('node', 'ls').out
+	assert 'beta' in table and {'PROVISIONED', 'ALLOCATED', 'FREE', 'QEMU', 'STORE'} <= set(table.split())
+	text = alpha.cli('node', 'status', 'beta').out
+	assert 'alive' in text and 'CPU models' in text and ' max ' in text and ' ms\n' in text
 	refused = alpha.drover('node', 'status', 'gamma')
 	assert refused.rc == 69 and 'drover node ls' in refused.err
 	beta.cli('shutdown-all', '--yes')

@@ -209,6 +209,41 @@ static void a_cache_of_another_file_is_not_believed(void **state)
 	assert_non_null(strstr(err.text, "gone"));
 }
 
+static bool names(const json_t *list, const char *name)
+{
+	json_t *item;
+	size_t i;
+
+	json_array_foreach(list, i, item)
+	{
+		if (strcmp(json_string_value(item), name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* TCG has no model with features that it does not make, and whoever runs this has `qemu64`. */
+static void qemu_says_which_cpu_models_lack_nothing(void **state)
+{
+	json_auto_t *models = NULL, *again = NULL, *none = NULL;
+	struct qemu_build *build = NULL;
+	struct error err = { 0 };
+
+	if (!have_qemu())
+		skip();
+	assert_return_code(qemu_build_probe(QEMU, "", *state, &build, &err), 0);
+	assert_return_code(qemu_build_cpus(build, "", "tcg", *state, &models, &err), 0);
+	assert_true(names(models, "qemu64"));
+	assert_true(names(models, "max"));
+	assert_false(names(models, "host"));
+	assert_true(json_array_size(models) < json_array_size(build->cpu_models));
+	assert_return_code(qemu_build_cpus(build, "", "tcg", *state, &again, &err), 0);
+	assert_true(json_equal(models, again));
+	assert_true(qemu_build_cpus(build, "", "no-such", *state, &none, &err) < 0);
+	assert_null(none);
+	qemu_build_free(build);
+}
+
 static void tcg_runs_the_probe_guest_and_the_answer_is_kept(void **state)
 {
 	CLEANUP_FREE char *why = NULL, *again = NULL;
@@ -364,6 +399,8 @@ int main(void)
 						remove_dir),
 		cmocka_unit_test_setup_teardown(no_probe_runs_as_root, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(a_cache_of_another_file_is_not_believed, make_dir,
+						remove_dir),
+		cmocka_unit_test_setup_teardown(qemu_says_which_cpu_models_lack_nothing, make_dir,
 						remove_dir),
 		cmocka_unit_test_setup_teardown(tcg_runs_the_probe_guest_and_the_answer_is_kept,
 						make_dir, remove_dir),
