@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sessions, leases and fences (ownership protocol, section 7).  The leader is part of the
- * surroundings: the production core has none yet. */
+/* Sessions, leases and what comes back (ownership protocol, section 7). */
 #include "core/mutant.h"
 #include "sim/nature.h"
 
-/* From here no write that was made under the old life can land. */
-static void life_passes(struct step *step)
+/* From here no write that was made under the old life can land: the store sees it by the version
+ * of the `life` record, if `hidden` does not keep that from it. */
+void life_passes(struct step *step, bool hidden)
 {
 	struct world *world = step->world;
 
@@ -13,13 +13,22 @@ static void life_passes(struct step *step)
 		struct vm *vm = &world->vm[v];
 		struct site *site = &vm->site[step->move.node];
 
-		if (site->flight == FLIGHT_ASKED)
-			site->stale = 1;
+		if (site->flight == FLIGHT_ASKED) {
+			site->former = 1;
+			site->stale |= !hidden;
+		}
 		for (int i = 0; i < GHOSTS; i++)
 			if (vm->ghost[i].write != WRITE_NONE &&
-			    vm->ghost[i].node == step->move.node)
-				vm->ghost[i].stale = 1;
+			    vm->ghost[i].node == step->move.node) {
+				vm->ghost[i].former = 1;
+				vm->ghost[i].stale |= !hidden;
+			}
 	}
+}
+
+bool node_reaches_store(const struct world *world, int node)
+{
+	return world->node[node].up && world->node[node].connected && !world->store_down;
 }
 
 void cluster_power_off(struct world *world, const struct rules *rules, int node)
@@ -31,16 +40,18 @@ void cluster_power_off(struct world *world, const struct rules *rules, int node)
 		site_end_copy(site);
 		site_forget(site);
 		site->keeper = KEEPER_DEAD;
-		site->stopped_coming = site->running_coming = site->prepared = 0;
+		site->stopped_coming = site->stopped_late = site->running_coming = site->prepared =
+			0;
 	}
 	world->node[node].up = world->node[node].connected = world->node[node].lease = 0;
+	world->node[node].slow = 0;
 }
 
 static bool lease_ends(struct step *step)
 {
 	struct node *node = step->node;
 
-	if (node->connected || !node->lease || !node->up)
+	if (node_reaches_store(step->world, step->move.node) || !node->lease || !node->up)
 		return false;
 	node->lease = 0;
 	for (int v = 0; v < step->rules->vms; v++) {
@@ -61,7 +72,8 @@ static bool session_ends(struct step *step)
 {
 	struct node *node = step->node;
 
-	if (node->connected || !node->session ||
+	/* A store that is away ends no session. */
+	if (node->connected || step->world->store_down || !node->session ||
 	    (node->lease && step->rules->wrong != WRONG_EXPIRE_BEFORE_LEASE))
 		return false;
 	node->session = 0;
@@ -93,59 +105,32 @@ static bool joins(struct step *step)
 {
 	struct node *node = step->node;
 
-	if (!node->up || !node->connected || node->session ||
+	if (!node_reaches_store(step->world, step->move.node) || node->session ||
 	    (node->life == LIFE_FENCING && step->rules->wrong != WRONG_REJOIN_DURING_FENCE))
 		return false;
-	if (step->rules->wrong != WRONG_NO_NEW_LIFE)
-		life_passes(step);
+	life_passes(step, step->rules->wrong == WRONG_NO_NEW_LIFE ||
+				  step->rules->wrong == WRONG_SESSION_KEY);
 	for (int v = 0; v < step->rules->vms; v++)
 		return_of(step, &step->world->vm[v], node->life == LIFE_FENCED);
 	node->life = LIFE_ALIVE;
 	node->session = node->lease = 1;
-	node->revoked = 0;
+	node->revoked = node->proof = 0;
+	if (step->rules->wrong != WRONG_NO_NEW_LIFE)
+		node->seen = 0;
 	return true;
 }
 
-static bool fence_begins(struct step *step)
+/* Sessions have their whole time again, and the first renewals are answered. */
+static bool store_comes_back(struct step *step)
 {
-	if (step->node->life != LIFE_ALIVE || step->node->session)
+	struct world *world = step->world;
+
+	if (!world->store_down || step->move.node != 0)
 		return false;
-	life_passes(step);
-	step->node->life = LIFE_FENCING;
-	return true;
-}
-
-static bool blocklists(struct step *step)
-{
-	if (step->node->life != LIFE_FENCING || step->node->revoked)
-		return false;
-	step->node->revoked = 1;
-	return true;
-}
-
-/* A blocklist is no proof where a guest may go on after the lease: it stays on the network. */
-static bool proven(const struct step *step)
-{
-	const struct node *node = step->node;
-	enum wrong wrong = step->rules->wrong;
-	bool blocklist = step->rules->policy != LEASE_KEEP || wrong == WRONG_BLOCKLIST_KEEP;
-
-	return !node->up || (node->revoked && blocklist) || wrong == WRONG_NO_PROOF ||
-	       (wrong == WRONG_LEASE_ONLY_PROOF && !node->lease);
-}
-
-static bool recovers(struct step *step)
-{
-	const struct record *record = &step->vm->record;
-
-	if (step->node->life != LIFE_FENCED || record->phase == OWNER_OFF ||
-	    record->node != step->move.node)
-		return false;
-	for (int i = 0; i < GHOSTS; i++)
-		if (step->vm->ghost[i].write == WRITE_RECOVER &&
-		    step->vm->ghost[i].next.epoch == record->epoch + 1)
-			return false;
-	store_recover(step);
+	world->store_down = 0;
+	for (int i = 0; i < step->rules->nodes; i++)
+		if (world->node[i].up && world->node[i].connected)
+			world->node[i].lease = world->node[i].session;
 	return true;
 }
 
@@ -163,7 +148,15 @@ static bool repairs(struct step *step)
 		if (node->connected || !node->up)
 			return false;
 		node->connected = 1;
-		node->lease = node->session;
+		if (!step->world->store_down)
+			node->lease = node->session;
+		return true;
+	case MOVE_STORE_UP:
+		return store_comes_back(step);
+	case MOVE_DISKS_MENDED:
+		if (!node->slow)
+			return false;
+		node->slow = 0;
 		return true;
 	case MOVE_LINK_MENDED:
 		if (node->link)
@@ -187,22 +180,6 @@ bool cluster_step(struct step *step)
 		return session_ends(step);
 	case MOVE_JOINS:
 		return joins(step);
-	case MOVE_FENCE:
-		return fence_begins(step);
-	case MOVE_POWER_OFF:
-		if (step->node->life != LIFE_FENCING || !step->node->up)
-			return false;
-		cluster_power_off(step->world, step->rules, step->move.node);
-		return true;
-	case MOVE_BLOCKLIST:
-		return blocklists(step);
-	case MOVE_FENCED:
-		if (step->node->life != LIFE_FENCING || !proven(step))
-			return false;
-		step->node->life = LIFE_FENCED;
-		return true;
-	case MOVE_RECOVER:
-		return recovers(step);
 	default:
 		return repairs(step);
 	}

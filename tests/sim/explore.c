@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* explore [--mode pre|post] [--faults N] [--offers N] [--nodes N] [--policy stop|pause|keep]
- *         [--disks] [--stale] [--limit STATES]
+ *         [--disks] [--stale] [--users] [--limit STATES]
  *
  * Every interleaving of one VM's life with at most so many faults, in the production core. */
 #include <getopt.h>
@@ -21,6 +21,7 @@ int main(int argc, char **argv)
 		{ "limit", required_argument, NULL, 'l' },
 		{ "disks", no_argument, NULL, 'd' },
 		{ "stale", no_argument, NULL, 's' },
+		{ "users", no_argument, NULL, 'u' },
 		{ 0 },
 	};
 	struct rules rules = {
@@ -56,16 +57,19 @@ int main(int argc, char **argv)
 		case 's':
 			rules.stale = true;
 			break;
+		case 'u':
+			rules.users = true;
+			break;
 		default:
 			return 64;
 		}
 	}
 	explorer_run(&rules, limit, &explored);
-	printf("mode %s, faults %d, offers %d, nodes %d, policy %s%s%s: %s; %zu states, %zu "
+	printf("mode %s, faults %d, offers %d, nodes %d, policy %s%s%s%s: %s; %zu states, %zu "
 	       "transitions\n",
 	       rules.post ? "post" : "pre", rules.faults, rules.offers, rules.nodes,
 	       lease_policy_name(rules.policy), rules.disks ? ", local disks" : "",
-	       rules.stale ? ", late news" : "",
+	       rules.stale ? ", late news" : "", rules.users ? ", users" : "",
 	       explored.violation   ? explored.violation
 	       : explored.cut_short ? "cut short"
 				    : "ok",

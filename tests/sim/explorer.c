@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sim/parts.h"
 #include "util/mem.h"
 
 /* A state as it is kept: only what the rules use of a world. */
@@ -43,11 +44,12 @@ static size_t pack(const struct rules *rules, const struct world *world, uint8_t
 	for (int v = 0; v < rules->vms; v++) {
 		const struct vm *vm = &world->vm[v];
 
-		PUT(&vm->record, sizeof(vm->record));
+		PUT(&vm->record, offsetof(struct vm, site));
 		PUT(vm->site, sizeof(vm->site[0]) * (size_t)rules->nodes);
 		PUT(vm->ghost, sizeof(*vm) - offsetof(struct vm, ghost));
 	}
 	*at++ = world->faults;
+	*at++ = world->store_down;
 #undef PUT
 	return (size_t)(at - ret);
 }
@@ -60,11 +62,12 @@ static void unpack(const struct rules *rules, const uint8_t *from, struct world 
 	for (int v = 0; v < rules->vms; v++) {
 		struct vm *vm = &ret->vm[v];
 
-		GET(&vm->record, sizeof(vm->record));
+		GET(&vm->record, offsetof(struct vm, site));
 		GET(vm->site, sizeof(vm->site[0]) * (size_t)rules->nodes);
 		GET(vm->ghost, sizeof(*vm) - offsetof(struct vm, ghost));
 	}
-	ret->faults = *from;
+	ret->faults = *from++;
+	ret->store_down = *from;
 #undef GET
 }
 
@@ -150,10 +153,11 @@ static void take_path(const struct explorer *e, uint32_t state, const struct mov
 		ret->path[--n] = e->moves[i];
 }
 
-/* Postcopy hangs while the link is cut, and says so (section 8): nothing else is safe. */
+/* Postcopy hangs while the link is cut or the target's disks do, and says so (section 8): nothing
+ * else is safe. */
 static bool is_awaited(const struct rules *rules, struct move move)
 {
-	return rules->post && move.kind == MOVE_LINK_MENDED;
+	return rules->post && (move.kind == MOVE_LINK_MENDED || move.kind == MOVE_DISKS_MENDED);
 }
 
 static bool expand(struct explorer *e, uint32_t number, struct explored *ret)
@@ -191,7 +195,7 @@ static bool expand(struct explorer *e, uint32_t number, struct explored *ret)
 static bool nobody_healthy(const struct rules *rules, const struct world *world)
 {
 	for (int i = 0; i < rules->nodes; i++)
-		if (world->node[i].up && world->node[i].connected)
+		if (node_reaches_store(world, i) && !world->node[i].slow)
 			return false;
 	return true;
 }
@@ -227,7 +231,7 @@ static bool look_for_stuck(struct explorer *e, bool repairs, uint32_t *ret)
 
 		unpack(e->rules, e->states + i * e->size, &world);
 		if (world_runs(e->rules, &world, 0) ||
-		    (!repairs && nobody_healthy(e->rules, &world)))
+		    (!repairs && (world.vm[0].stop || nobody_healthy(e->rules, &world))))
 			good[i] = 1, todo[n++] = i;
 	}
 	while (n) {

@@ -28,7 +28,8 @@ static bool link_breaks(struct step *step)
 				site->ready = 0;
 			}
 			if (i == step->move.node)
-				site->stopped_coming = site->running_coming = 0;
+				site->stopped_coming = site->stopped_late = site->running_coming =
+					0;
 		}
 	return true;
 }
@@ -74,10 +75,27 @@ static bool copy_fails(struct step *step, enum migration_copy copy)
 	return true;
 }
 
+/* All connections break with it: what had been accepted is kept, what was not answered may have
+ * been either. */
+static bool store_goes_away(struct step *step)
+{
+	struct world *world = step->world;
+
+	if (world->store_down || step->move.node != 0)
+		return false;
+	world->store_down = 1;
+	for (int v = 0; v < step->rules->vms; v++)
+		for (int i = 0; i < step->rules->nodes; i++)
+			world->vm[v].site[i].flight = FLIGHT_NONE;
+	return true;
+}
+
 bool fault_step(struct step *step)
 {
 	struct site *site = step->site;
 
+	if (step->move.kind == FAULT_STORE)
+		return store_goes_away(step);
 	if (!step->node->up)
 		return false;
 	switch (step->move.kind) {
@@ -115,6 +133,16 @@ bool fault_step(struct step *step)
 		if (!site->wanted)
 			return false;
 		site->wanted = 0;
+		return true;
+	case FAULT_DISKS:
+		if (step->node->slow)
+			return false;
+		step->node->slow = 1;
+		return true;
+	case FAULT_USER_POLICY:
+		if (!step->rules->users || step->move.node != 0)
+			return false;
+		step->vm->policy = (step->vm->policy + 1) % 3;
 		return true;
 	default:
 		if (!step->rules->users || step->vm->stop || step->move.node != 0)

@@ -11,19 +11,22 @@
 #include "util/cleanup.h"
 #include "util/mem.h"
 
-#define STATES (200 * 1000)
-#define HISTORIES 5000
+#define STATES (1500 * 1000)
+#define HISTORIES 10000
 
 enum mutant mutant_now;
 
 /* The world in which it is looked for: the smallest where it shows. */
 struct setting {
-	bool post, disks, stale;
+	bool post, disks, stale, users;
 	int faults, offers;
 	enum lease_policy policy;
 };
 #define PRE .in = { .faults = 1, .offers = 1, .policy = LEASE_STOP }
 #define POST .in = { .post = true, .faults = 1, .offers = 1, .policy = LEASE_STOP }
+#define PRE_2 .in = { .faults = 2, .offers = 1, .policy = LEASE_STOP }
+#define USERS .in = { .users = true, .faults = 2, .offers = 1, .policy = LEASE_STOP }
+#define LATE .in = { .stale = true, .faults = 1, .offers = 1, .policy = LEASE_STOP }
 #define POST_LATE .in = { .post = true, .stale = true, .offers = 1, .policy = LEASE_STOP }
 
 static const struct wrong_rule {
@@ -37,11 +40,11 @@ static const struct wrong_rule {
 	{ "stopped-before-complete", MUTANT_STOPPED_BEFORE_COMPLETE, RIGHT, PRE },
 	{ "cont-without-takeback", MUTANT_CONT_WITHOUT_TAKEBACK, RIGHT, PRE },
 	{ "cont-after-lease", MUTANT_CONT_AFTER_LEASE, RIGHT, PRE },
-	{ "read-is-enough", MUTANT_READ_IS_ENOUGH, RIGHT, PRE, .second_line = true },
+	{ "read-is-enough", MUTANT_READ_IS_ENOUGH, RIGHT, USERS },
 	{ "no-takeback", MUTANT_NO_TAKEBACK, RIGHT, PRE },
 	{ "receiver-reused", MUTANT_RECEIVER_REUSED, RIGHT,
 	  .in = { .faults = 1, .offers = 2, .policy = LEASE_STOP } },
-	{ "second-receiver", MUTANT_SECOND_RECEIVER, RIGHT, PRE, .second_line = true },
+	{ "second-receiver", MUTANT_SECOND_RECEIVER, RIGHT, POST },
 	{ "start-while-moving", MUTANT_START_WHILE_MOVING, RIGHT, PRE },
 	{ "kill-feeder", MUTANT_KILL_FEEDER, RIGHT, POST },
 	{ "cold-before-loss-proof", MUTANT_COLD_BEFORE_LOSS_PROOF, RIGHT, POST },
@@ -49,6 +52,7 @@ static const struct wrong_rule {
 	{ "give-with-a-copy", MUTANT_GIVE_WITH_A_COPY, RIGHT, PRE, .second_line = true },
 	{ "home-stays", MUTANT_HOME_STAYS, RIGHT,
 	  .in = { .disks = true, .faults = 1, .offers = 1, .policy = LEASE_STOP } },
+	{ "stop-without-back", MUTANT_STOP_WITHOUT_BACK, RIGHT, USERS },
 	{ "loaded-too-early", MUTANT_LOADED_TOO_EARLY, RIGHT, POST_LATE },
 	{ "give-up-in-postcopy", MUTANT_GIVE_UP_IN_POSTCOPY, RIGHT, POST_LATE },
 	{ "unknown-is-no", MUTANT_NONE, WRONG_UNKNOWN_IS_NO, PRE },
@@ -56,9 +60,9 @@ static const struct wrong_rule {
 	{ "run-on-unknown", MUTANT_NONE, WRONG_RUN_ON_UNKNOWN, PRE },
 	{ "take-unversioned", MUTANT_NONE, WRONG_TAKE_UNVERSIONED, PRE },
 	{ "expire-before-lease", MUTANT_NONE, WRONG_EXPIRE_BEFORE_LEASE, PRE },
-	{ "no-proof", MUTANT_NONE, WRONG_NO_PROOF, PRE },
-	{ "lease-only-proof", MUTANT_NONE, WRONG_LEASE_ONLY_PROOF, PRE },
-	{ "rejoin-keeps-copies", MUTANT_NONE, WRONG_REJOIN_KEEPS_COPIES, PRE },
+	{ "no-proof", MUTANT_NONE, WRONG_NO_PROOF, PRE_2 },
+	{ "lease-only-proof", MUTANT_NONE, WRONG_LEASE_ONLY_PROOF, PRE_2 },
+	{ "rejoin-keeps-copies", MUTANT_NONE, WRONG_REJOIN_KEEPS_COPIES, PRE_2 },
 	{ "recover-unversioned", MUTANT_NONE, WRONG_RECOVER_UNVERSIONED, PRE },
 	{ "early-block-activate", MUTANT_NONE, WRONG_EARLY_BLOCK_ACTIVATE, PRE },
 	{ "lease-spares-device-phase", MUTANT_NONE, WRONG_LEASE_SPARES_DEVICE_PHASE, PRE },
@@ -72,9 +76,20 @@ static const struct wrong_rule {
 	  .second_line = true },
 	{ "receiver-replaced", MUTANT_NONE, WRONG_RECEIVER_REPLACED,
 	  .in = { .post = true, .stale = true, .faults = 1, .offers = 2, .policy = LEASE_STOP } },
-	{ "no-life-check", MUTANT_NONE, WRONG_NO_LIFE_CHECK, PRE, .second_line = true },
-	{ "no-new-life", MUTANT_NONE, WRONG_NO_NEW_LIFE, PRE, .second_line = true },
-	{ "rejoin-during-fence", MUTANT_NONE, WRONG_REJOIN_DURING_FENCE, PRE, .second_line = true },
+	{ "no-life-check", MUTANT_NONE, WRONG_NO_LIFE_CHECK, PRE },
+	{ "no-new-life", MUTANT_NONE, WRONG_NO_NEW_LIFE, PRE },
+	{ "rejoin-during-fence", MUTANT_NONE, WRONG_REJOIN_DURING_FENCE, PRE },
+	{ "session-key-as-guard", MUTANT_NONE, WRONG_SESSION_KEY, PRE },
+	{ "power-off-late", MUTANT_NONE, WRONG_POWER_OFF_LATE, PRE },
+	{ "policy-of-the-definition", MUTANT_NONE, WRONG_POLICY_OF_DEFINITION,
+	  .in = { .users = true, .faults = 2, .offers = 1, .policy = LEASE_KEEP } },
+	{ "blocklist-ends", MUTANT_NONE, WRONG_BLOCKLIST_ENDS,
+	  .in = { .faults = 2, .offers = 0, .policy = LEASE_STOP } },
+	{ "recover-holds", MUTANT_NONE, WRONG_RECOVER_HELD, PRE },
+	{ "not-there-yet-is-no", MUTANT_NONE, WRONG_NOT_THERE_YET, PRE },
+	{ "stale-read", MUTANT_NONE, WRONG_STALE_READ, LATE },
+	{ "any-epoch", MUTANT_NONE, WRONG_ANY_EPOCH,
+	  .in = { .faults = 1, .offers = 2, .policy = LEASE_STOP } },
 };
 
 static struct rules setting_of(const struct wrong_rule *rule)
@@ -84,6 +99,7 @@ static struct rules setting_of(const struct wrong_rule *rule)
 			       .post = rule->in.post,
 			       .disks = rule->in.disks,
 			       .stale = rule->in.stale,
+			       .users = rule->in.users,
 			       .policy = rule->in.policy,
 			       .faults = rule->in.faults,
 			       .offers = rule->in.offers,

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sim/nature.h"
 
+#include "core/mutant.h"
+
 static bool linked(const struct step *step, int other)
 {
 	return step->node->up && step->node->link && step->world->node[other].up &&
@@ -23,8 +25,8 @@ static bool qemu_switches(struct step *step)
 	if (site->copy != COPY_SENDING || !alive(step) || !site->ready || !site->wanted ||
 	    site->target != step->move.other || target->copy != COPY_INCOMING ||
 	    target->attempt != site->attempt || !linked(step, step->move.other) ||
-	    !step->node->connected || !step->world->node[step->move.other].connected ||
-	    !step->node->lease)
+	    !node_reaches_store(step->world, step->move.node) ||
+	    !node_reaches_store(step->world, step->move.other) || !step->node->lease)
 		return false;
 	site->copy = step->rules->post ? COPY_FEEDING : COPY_SWITCHING;
 	if (step->rules->post && step->rules->wrong != WRONG_POSTCOPY_NO_STOP)
@@ -68,7 +70,8 @@ static bool qemu_loads(struct step *step)
 	struct site *site = step->site;
 	struct vm *vm = step->vm;
 
-	if (site->copy != COPY_INCOMING || !vm->stream || vm->stream != site->attempt)
+	if (site->copy != COPY_INCOMING || !vm->stream || vm->stream != site->attempt ||
+	    step->node->slow)
 		return false;
 	site->copy = COPY_LOADED;
 	site->fresh = vm->stream_fresh;
@@ -92,23 +95,36 @@ static bool qemu_has_all_pages(struct step *step)
 
 /* ---- the target's keeper, and what the two say to each other ---- */
 
+/* One receiver per epoch (R7): that of the next move. */
+static bool awaits_receiver(const struct step *step)
+{
+	const struct site *site = step->site;
+	const struct record *record = &site->record;
+
+	if (MUTANT(SECOND_RECEIVER) && record->phase == OWNER_MOVING &&
+	    record->to == step->move.node)
+		return true;
+	return record->phase == OWNER_HELD && record->node != step->move.node &&
+	       record->feeder == NOBODY &&
+	       (record->epoch + 1 > site->prepared ||
+		step->rules->wrong == WRONG_RECEIVER_REPLACED);
+}
+
 static bool starts_receiver(struct step *step)
 {
 	struct site *site = step->site;
-	const struct record *record = &site->record;
+	bool held = site->record.phase == OWNER_HELD;
 
 	if (!alive(step) || !site->known || site->write != WRITE_NONE || site->copy != COPY_NONE ||
-	    site->starting || site->refused || record->phase != OWNER_HELD ||
-	    record->node == step->move.node || record->feeder != NOBODY || step->vm->stop ||
-	    !step->node->connected || !step->node->session ||
-	    step->vm->offers >= step->rules->offers ||
-	    (record->epoch + 1 <= site->prepared && step->rules->wrong != WRONG_RECEIVER_REPLACED))
+	    site->starting || site->refused || step->vm->stop || !awaits_receiver(step) ||
+	    !node_reaches_store(step->world, step->move.node) || !step->node->session ||
+	    step->node->slow || (held && step->vm->offers >= step->rules->offers))
 		return false;
 	site_end_copy(site);
 	site->copy = COPY_INCOMING;
-	site->attempt = site->prepared = record->epoch + 1;
+	site->attempt = site->prepared = site->record.epoch + held;
 	site->permitted = 0;
-	step->vm->offers++;
+	step->vm->offers += held;
 	step_say(step, "a receiver for epoch %d", site->attempt);
 	return true;
 }
@@ -146,28 +162,56 @@ static bool called_off(struct step *step)
 	return true;
 }
 
-static bool stopped_arrives(struct step *step, bool lost)
+/* A message arrives once or twice, after one that was sent later, or never; of another attempt than
+ * that of the copy here it is ignored. */
+static bool stopped_arrives(struct step *step)
 {
 	struct site *site = step->site;
+	uint8_t *coming =
+		step->move.kind == MOVE_STOPPED_LATE ? &site->stopped_late : &site->stopped_coming;
+	bool any = step->rules->wrong == WRONG_ANY_EPOCH;
 
-	if (!site->stopped_coming || (!lost && !alive(step)))
+	if (!*coming || !alive(step))
 		return false;
-	if (!lost && (site->copy == COPY_INCOMING || site->copy == COPY_LOADED) &&
-	    site->attempt == site->stopped_coming)
+	if ((site->copy == COPY_INCOMING || site->copy == COPY_LOADED) &&
+	    (site->attempt == *coming || any))
 		site->heard = 1;
-	site->stopped_coming = 0;
+	if (step->move.kind != MOVE_STOPPED_TWICE)
+		*coming = 0;
 	return true;
 }
 
-static bool running_arrives(struct step *step, bool lost)
+static bool running_arrives(struct step *step)
 {
 	struct site *site = step->site;
 
-	if (!site->running_coming || (!lost && !alive(step)))
+	if (!site->running_coming || !alive(step))
 		return false;
-	if (!lost && site->copy == COPY_COMPLETED && site->attempt == site->running_coming)
+	if (site->copy == COPY_COMPLETED && site->attempt == site->running_coming)
 		site->released = 1;
-	site->running_coming = 0;
+	if (step->move.kind == MOVE_RUNNING_ARRIVES)
+		site->running_coming = 0;
+	return true;
+}
+
+static bool lost(uint8_t *coming)
+{
+	if (!*coming)
+		return false;
+	*coming = 0;
+	return true;
+}
+
+/* News that were on their way when the record was written once more. */
+static bool told_old(struct step *step)
+{
+	const struct record *former = &step->vm->former;
+
+	if (!step->rules->stale || former->epoch == 0 ||
+	    !nature_can_tell(step->world, step->move.vm, step->move.node) ||
+	    (step->site->known && step->site->record.epoch >= former->epoch))
+		return false;
+	site_told(step, former);
 	return true;
 }
 
@@ -250,14 +294,21 @@ bool nature_step(struct step *step)
 		if (!step->rules->stale ||
 		    !nature_can_tell(step->world, step->move.vm, step->move.node))
 			return false;
-		site_told(step);
+		site_told(step, &step->vm->record);
 		return true;
+	case MOVE_TOLD_OLD:
+		return told_old(step);
 	case MOVE_STOPPED_ARRIVES:
+	case MOVE_STOPPED_TWICE:
+	case MOVE_STOPPED_LATE:
+		return stopped_arrives(step);
 	case MOVE_STOPPED_LOST:
-		return stopped_arrives(step, step->move.kind == MOVE_STOPPED_LOST);
+		return lost(&step->site->stopped_coming);
 	case MOVE_RUNNING_ARRIVES:
+	case MOVE_RUNNING_TWICE:
+		return running_arrives(step);
 	case MOVE_RUNNING_LOST:
-		return running_arrives(step, step->move.kind == MOVE_RUNNING_LOST);
+		return lost(&step->site->running_coming);
 	case MOVE_RECEIVE:
 		return starts_receiver(step);
 	case MOVE_OFFER:
@@ -284,6 +335,10 @@ bool nature_step(struct step *step)
 	case MOVE_PAGES:
 		return qemu_has_all_pages(step);
 	default:
-		return step->move.kind >= FAULT_KEEPER_DIES ? fault_step(step) : cluster_step(step);
+		if (step->move.kind >= FAULT_KEEPER_DIES)
+			return fault_step(step);
+		return step->move.kind >= MOVE_SEES && step->move.kind <= MOVE_RECOVER
+			       ? leader_step(step)
+			       : cluster_step(step);
 	}
 }

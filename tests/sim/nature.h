@@ -8,6 +8,10 @@ bool nature_can_tell(const struct world *world, int vm, int node);
 
 /* faults.c */
 bool fault_step(struct step *step);
-/* cluster.c: sessions, leases, fences */
+/* cluster.c: sessions and leases */
 bool cluster_step(struct step *step);
+void life_passes(struct step *step, bool hidden);
 void cluster_power_off(struct world *world, const struct rules *rules, int node);
+
+/* leader.c */
+bool leader_step(struct step *step);

@@ -29,6 +29,7 @@ static void shift_site(struct site *site, int by)
 	shift(&site->offered, by);
 	shift(&site->prepared, by);
 	shift(&site->stopped_coming, by);
+	shift(&site->stopped_late, by);
 	shift(&site->running_coming, by);
 }
 
@@ -45,8 +46,9 @@ static bool holds_attempt(const struct vm *vm, uint8_t attempt, bool receiver)
 	return false;
 }
 
-static void normal_site(struct vm *vm, int node)
+static void normal_site(const struct rules *rules, struct vm *vm, int node)
 {
+	bool any = rules->wrong == WRONG_ANY_EPOCH;
 	struct site *site = &vm->site[node];
 	bool away = site->record.phase == OWNER_MOVING && site->record.node == node;
 	bool receiver = site->copy == COPY_INCOMING || site->copy == COPY_LOADED;
@@ -66,8 +68,10 @@ static void normal_site(struct vm *vm, int node)
 		site->asked = 0;
 	if (site->known && site->prepared <= site->record.epoch)
 		site->prepared = 0;
-	if (site->stopped_coming && !(receiver && site->attempt == site->stopped_coming))
+	if (!any && !(receiver && site->attempt == site->stopped_coming))
 		site->stopped_coming = 0;
+	if (!any && !(receiver && site->attempt == site->stopped_late))
+		site->stopped_late = 0;
 	if (site->running_coming && !holds_attempt(vm, site->running_coming, false))
 		site->running_coming = 0;
 }
@@ -81,7 +85,8 @@ static void normal_ghosts(const struct rules *rules, struct vm *vm)
 		struct ghost *ghost = &vm->ghost[i];
 		bool dead = ghost->next.epoch <= vm->record.epoch && !unversioned;
 
-		if (ghost->stale && rules->wrong != WRONG_NO_LIFE_CHECK)
+		if (ghost->stale && rules->wrong != WRONG_NO_LIFE_CHECK &&
+		    rules->wrong != WRONG_SESSION_KEY)
 			dead = true;
 		for (int j = 0; j < i; j++)
 			dead |= memcmp(&vm->ghost[j], ghost, sizeof(*ghost)) == 0;
@@ -100,6 +105,17 @@ static void normal_ghosts(const struct rules *rules, struct vm *vm)
 		}
 }
 
+/* What the record was before: only as long as somebody can be told. */
+static void normal_former(const struct rules *rules, struct vm *vm)
+{
+	bool told = rules->wrong == WRONG_STALE_READ;
+
+	for (int i = 0; rules->stale && i < rules->nodes; i++)
+		told |= !vm->site[i].known || vm->site[i].record.epoch < vm->former.epoch;
+	if (!told)
+		vm->former = (struct record){ 0 };
+}
+
 void world_normalise(const struct rules *rules, struct world *world)
 {
 	for (int v = 0; v < rules->vms; v++) {
@@ -107,11 +123,13 @@ void world_normalise(const struct rules *rules, struct world *world)
 		int by = BASE - vm->record.epoch;
 
 		for (int i = 0; i < rules->nodes; i++)
-			normal_site(vm, i);
+			normal_site(rules, vm, i);
 		if (vm->stream && !holds_attempt(vm, vm->stream, true))
 			vm->stream = vm->stream_fresh = 0;
 		normal_ghosts(rules, vm);
+		normal_former(rules, vm);
 		shift_record(&vm->record, by);
+		shift_record(&vm->former, by);
 		shift(&vm->stream, by);
 		for (int i = 0; i < rules->nodes; i++)
 			shift_site(&vm->site[i], by);

@@ -34,10 +34,11 @@ bool site_vcpus_run(const struct site *site);
 bool site_look(struct step *step);
 bool site_start(struct step *step);
 void site_answered(struct step *step, bool done);
-void site_told(struct step *step);
+void site_told(struct step *step, const struct record *record);
 void site_lease_over(struct step *step, struct site *site);
 
 /* store.c */
+bool node_reaches_store(const struct world *world, int node);
 bool store_step(struct step *step);
 void store_orphan(struct vm *vm, int node, struct site *site);
 void store_ask(struct step *step, int node, struct site *site);

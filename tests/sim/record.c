@@ -36,7 +36,7 @@ void record_owner(const struct record *record, struct owner *ret)
 	(void)strcpy(ret->mode,
 		     record->phase == OWNER_MOVING ? (record->post ? "post" : "pre") : "");
 	(void)strcpy(ret->boot, "boot");
-	(void)strcpy(ret->lease, "stop");
+	(void)strcpy(ret->lease, lease_policy_name((enum lease_policy)record->lease));
 	ret->rest = NULL;
 }
 
@@ -51,6 +51,7 @@ void record_of_owner(const struct owner *owner, struct record *ret)
 		.feeder = (uint8_t)node_number(owner->feeder),
 		.try_epoch = (uint8_t)owner->try_epoch,
 		.home = (uint8_t)node_number(owner->home),
+		.lease = (uint8_t)lease_policy_of(owner->lease),
 		.by = NOBODY,
 	};
 }

@@ -24,7 +24,7 @@ static int make_write(struct step *step, enum write_kind kind, const struct owne
 {
 	const struct site *site = step->site;
 	const struct writer me = { node_name(step->move.node), "boot", "me" };
-	const char *lease = lease_policy_name(step->rules->policy);
+	const char *lease = lease_policy_name((enum lease_policy)step->vm->policy);
 
 	switch (kind) {
 	case WRITE_ACQUIRE:
@@ -64,6 +64,9 @@ static bool ask(struct step *step, enum write_kind kind)
 	if (site->copy == COPY_LOADED && site->asked < 3)
 		site->asked++;
 	record_of_owner(&next, &site->next);
+	/* Both may be in the record until it is answered: the stricter one holds. */
+	if (site->next.lease > site->policy)
+		site->policy = site->next.lease;
 	site->write = kind;
 	site->flight = FLIGHT_NONE;
 	if (step->vm->record.by == step->move.node)
@@ -126,6 +129,8 @@ static bool say_stopped(struct step *step)
 	    (target->heard && target->attempt == site->attempt) || !step->node->link ||
 	    !step->world->node[site->record.to].link)
 		return first;
+	if (target->stopped_coming)
+		target->stopped_late = target->stopped_coming;
 	target->stopped_coming = site->attempt;
 	step_say(step, "says stopped (%d)", site->attempt);
 	return true;
@@ -245,6 +250,10 @@ static bool reconciled(struct step *step, const struct owner *record)
 	switch (reconcile(step->vm->stop ? WISH_STOP : WISH_RUN, &facts).action) {
 	case ACTION_START:
 		site->starting = 1;
+		if (MUTANT(READ_IS_ENOUGH) && facts.claims_held) {
+			site->permitted = 1;
+			return true;
+		}
 		return ask(step, WRITE_ACQUIRE);
 	case ACTION_RESUME:
 		site->resuming = 1;
@@ -274,6 +283,10 @@ bool site_look(struct step *step)
 	gather(step, &record, &facts);
 	if ((site->write == WRITE_TAKE && step->rules->wrong == WRONG_RUN_ON_UNKNOWN) ||
 	    (site->write == WRITE_BACK && site->copy == COPY_COMPLETED &&
+	     step->rules->wrong == WRONG_NOT_THERE_YET &&
+	     node_reaches_store(step->world, step->move.node) &&
+	     step->vm->record.epoch == site->record.epoch) ||
+	    (site->write == WRITE_BACK && site->copy == COPY_COMPLETED &&
 	     step->rules->wrong == WRONG_UNKNOWN_IS_NO)) {
 		site_run(step, step->move.node, COPY_RUNNING, "cont without an answer");
 		return true;
@@ -295,7 +308,7 @@ bool site_start(struct step *step)
 	struct site *site = step->site;
 
 	if (!site->starting || site->write != WRITE_NONE || site->keeper != KEEPER_ALIVE ||
-	    !step->node->up)
+	    !step->node->up || step->node->slow)
 		return false;
 	if (site->copy == COPY_NONE && site->permitted) {
 		site_end_copy(site);
@@ -325,8 +338,10 @@ static bool won(struct step *step)
 	struct site *site = step->site;
 	struct owner now, asked;
 
-	site->record = step->vm->record;
-	record_owner(&step->vm->record, &now);
+	site->record = step->rules->wrong == WRONG_STALE_READ && step->vm->former.epoch
+			       ? step->vm->former
+			       : step->vm->record;
+	record_owner(&site->record, &now);
 	record_owner(&site->next, &asked);
 	(void)strcpy(asked.by, node_name(step->move.node));
 	return owner_won(&now, &asked);
@@ -345,6 +360,8 @@ void site_answered(struct step *step, bool done)
 	site->record.by = NOBODY;
 	site->permitted = mine && held_here(site, step->move.node) &&
 			  (!site->lapsed || MUTANT(CONT_AFTER_LEASE));
+	if (mine)
+		site->policy = site->record.lease;
 	if (kind == WRITE_GIVE)
 		site->refused = 0, site->from = NOBODY;
 	store_orphan(step->vm, step->move.node, site);
@@ -357,15 +374,17 @@ void site_answered(struct step *step, bool done)
 		site_run(step, step->move.node, COPY_RUNNING, "resume");
 }
 
-void site_told(struct step *step)
+void site_told(struct step *step, const struct record *record)
 {
 	struct site *site = step->site;
 
 	if (step->rules->wrong != WRONG_TOLD_KEEPS_PERMISSION)
 		site->permitted = 0;
-	site->record = step->vm->record;
+	site->record = *record;
 	site->record.by = NOBODY;
 	site->known = 1;
+	if (held_here(site, step->move.node) && record->lease > site->policy)
+		site->policy = record->lease;
 }
 
 /* ---- the end of the lease ---- */
@@ -388,7 +407,7 @@ void site_lease_over(struct step *step, struct site *site)
 
 	if (site->copy == COPY_NONE)
 		return;
-	act = lease_act(step->rules->policy,
+	act = lease_act((enum lease_policy)site->policy,
 			lease_copy_of(run_states[site->copy], true, site->copy == COPY_FEEDING));
 	if (site->copy == COPY_SWITCHING && step->rules->wrong == WRONG_LEASE_SPARES_DEVICE_PHASE)
 		return;

@@ -12,20 +12,28 @@ static bool may_land(const struct step *step, const struct ghost *request)
 	const struct vm *vm = step->vm;
 	const struct node *node = &step->world->node[request->node];
 	bool version = vm->record.epoch + 1 == request->next.epoch;
+	bool life = node->life == LIFE_ALIVE && !request->stale;
 
 	if (request->write == WRITE_RECOVER)
 		return node->life == LIFE_FENCED && !request->stale &&
 		       (version || rules->wrong == WRONG_RECOVER_UNVERSIONED);
-	if ((node->life != LIFE_ALIVE || request->stale) && rules->wrong != WRONG_NO_LIFE_CHECK)
+	/* A key of the session that was made anew has version 0 again. */
+	if (rules->wrong == WRONG_SESSION_KEY)
+		life = node->session;
+	if (!life && rules->wrong != WRONG_NO_LIFE_CHECK)
 		return false;
 	return version || (rules->wrong == WRONG_TAKE_UNVERSIONED && request->write == WRITE_TAKE);
 }
 
-/* V5 and R4: each record has its writers. */
+/* V5, R4 and R5: each record has its writers, and they write it in the life that asked for it. */
 static void check_writer(struct step *step, const struct ghost *request)
 {
 	struct owner before, after;
 
+	if (request->write == WRITE_RECOVER && request->next.phase != OWNER_OFF)
+		step_fail(step, "V5 a node holds it that never heard of it");
+	if (request->former)
+		step_fail(step, "V5 a write of a former life lands");
 	if (request->write == WRITE_RECOVER || step->rules->wrong == WRONG_TAKE_UNVERSIONED)
 		return;
 	record_owner(&step->vm->record, &before);
@@ -42,6 +50,7 @@ static bool land(struct step *step, const struct ghost *request, uint8_t by)
 	if (!may_land(step, request))
 		return false;
 	check_writer(step, request);
+	vm->former = vm->record;
 	vm->record = request->next;
 	vm->record.epoch = epoch;
 	vm->record.by = by;
@@ -52,6 +61,7 @@ static struct ghost request_of(const struct site *site, int node)
 {
 	return (struct ghost){ .write = site->write,
 			       .node = (uint8_t)node,
+			       .former = site->former,
 			       .stale = site->stale,
 			       .next = site->next };
 }
@@ -77,7 +87,7 @@ void store_orphan(struct vm *vm, int node, struct site *site)
 		vm->record.by = NOBODY;
 	site->write = WRITE_NONE;
 	site->flight = FLIGHT_NONE;
-	site->stale = site->lapsed = 0;
+	site->former = site->stale = site->lapsed = 0;
 	site->next = (struct record){ 0 };
 }
 
@@ -86,9 +96,10 @@ void store_ask(struct step *step, int node, struct site *site)
 {
 	const struct node *at = &step->world->node[node];
 
-	if (!at->up || !at->connected || !at->session)
+	if (!node_reaches_store(step->world, node) || !at->session)
 		return;
 	site->flight = FLIGHT_ASKED;
+	site->former = 0;
 	site->stale = at->life != LIFE_ALIVE;
 	site->lapsed = !at->lease;
 }
@@ -101,7 +112,13 @@ void store_recover(struct step *step)
 			       .to = NOBODY,
 			       .feeder = NOBODY,
 			       .home = step->vm->record.home,
+			       .lease = step->vm->record.lease,
 			       .by = NOBODY };
+
+	if (step->rules->wrong == WRONG_RECOVER_HELD) {
+		next.phase = OWNER_HELD;
+		next.node = (step->move.node + 1) % (uint8_t)step->rules->nodes;
+	}
 
 	keep_ghost(
 		step->vm,
@@ -114,9 +131,11 @@ static bool request_lands(struct step *step, bool answered)
 	struct ghost request = request_of(site, step->move.node);
 	bool landed;
 
-	if (site->flight != FLIGHT_ASKED)
+	if (site->flight != FLIGHT_ASKED || step->world->store_down)
 		return false;
 	landed = land(step, &request, step->move.node);
+	if (step->move.kind == MOVE_STORE_TWICE)
+		keep_ghost(step->vm, &request);
 	site->flight = !answered ? FLIGHT_NONE : landed ? FLIGHT_DONE : FLIGHT_CONFLICT;
 	step_say(step, "the store %s the write%s", landed ? "accepts" : "refuses",
 		 answered ? "" : ", the answer is lost");
@@ -129,7 +148,7 @@ static bool answer_arrives(struct step *step)
 	bool done = site->flight == FLIGHT_DONE;
 
 	if ((!done && site->flight != FLIGHT_CONFLICT) || site->keeper != KEEPER_ALIVE ||
-	    !step->node->connected)
+	    !node_reaches_store(step->world, step->move.node))
 		return false;
 	site_answered(step, done);
 	return true;
@@ -140,7 +159,7 @@ static bool ghost_moves(struct step *step, bool lands)
 	struct ghost *ghost = &step->vm->ghost[step->move.other];
 	struct ghost request = *ghost;
 
-	if (ghost->write == WRITE_NONE)
+	if (ghost->write == WRITE_NONE || (lands && step->world->store_down))
 		return false;
 	*ghost = (struct ghost){ 0 };
 	if (lands && land(step, &request, NOBODY))
@@ -166,6 +185,7 @@ bool store_step(struct step *step)
 
 	switch (step->move.kind) {
 	case MOVE_STORE:
+	case MOVE_STORE_TWICE:
 		return request_lands(step, true);
 	case MOVE_STORE_ANSWER_LOST:
 		return request_lands(step, false);

@@ -37,12 +37,17 @@ static const struct {
 	[MOVE_ANSWER] = { "the answer arrives" },
 	[MOVE_ANSWER_LOST] = { "the answer is lost", CLASS_LOSS },
 	[MOVE_REPEAT] = { "the same request again" },
+	[MOVE_STORE_TWICE] = { "the request reaches the store and will once more", CLASS_LOSS },
 	[MOVE_GHOST_LANDS] = { "a request of an earlier life lands", CLASS_NORMAL, .other = true },
 	[MOVE_GHOST_LOST] = { "a request of an earlier life is lost", CLASS_LOSS, .other = true },
 	[MOVE_TOLD] = { "the keeper is told the record" },
+	[MOVE_TOLD_OLD] = { "the keeper is told what the record was before", CLASS_LOSS },
 	[MOVE_STOPPED_ARRIVES] = { "`stopped` arrives" },
+	[MOVE_STOPPED_TWICE] = { "`stopped` arrives and will once more", CLASS_LOSS },
+	[MOVE_STOPPED_LATE] = { "a `stopped` that was overtaken arrives", CLASS_LOSS },
 	[MOVE_STOPPED_LOST] = { "`stopped` is lost", CLASS_LOSS },
 	[MOVE_RUNNING_ARRIVES] = { "`running` arrives" },
+	[MOVE_RUNNING_TWICE] = { "`running` arrives and will once more", CLASS_LOSS },
 	[MOVE_RUNNING_LOST] = { "`running` is lost", CLASS_LOSS },
 	[MOVE_LOOK] = { "the keeper looks" },
 	[MOVE_START] = { "the start goes on" },
@@ -63,14 +68,22 @@ static const struct {
 	[MOVE_LEASE_ENDS] = { "the lease ends", CLASS_NORMAL, .no_vm = true },
 	[MOVE_SESSION_ENDS] = { "the session ends", CLASS_NORMAL, .no_vm = true },
 	[MOVE_JOINS] = { "the node joins", CLASS_NORMAL, .no_vm = true },
+	[MOVE_SEES] = { "the leader misses the session", CLASS_NORMAL, .no_vm = true },
 	[MOVE_FENCE] = { "the leader begins to fence", CLASS_NORMAL, .no_vm = true },
-	[MOVE_POWER_OFF] = { "the leader has it powered off", CLASS_NORMAL, .no_vm = true },
+	[MOVE_POWER_ORDER] = { "the leader orders the power off", CLASS_NORMAL, .no_vm = true },
+	[MOVE_POWER_OFF] = { "the power goes off as ordered", CLASS_NORMAL, .no_vm = true },
+	[MOVE_POWER_REFUSED] = { "the power-off is known to have failed", CLASS_NORMAL,
+				 .no_vm = true },
 	[MOVE_BLOCKLIST] = { "the leader has it blocklisted", CLASS_NORMAL, .no_vm = true },
-	[MOVE_FENCED] = { "the leader has proof", CLASS_NORMAL, .no_vm = true },
+	[MOVE_BLOCKLIST_ENDS] = { "the blocklist entry ends", CLASS_NORMAL, .no_vm = true },
+	[MOVE_PROOF] = { "the leader has proof", CLASS_NORMAL, .no_vm = true },
+	[MOVE_FENCED] = { "it is fenced", CLASS_NORMAL, .no_vm = true },
 	[MOVE_RECOVER] = { "the leader recovers" },
 	[MOVE_BOOTS] = { "the host boots", CLASS_REPAIR, .no_vm = true },
 	[MOVE_RECONNECTS] = { "the node sees the store again", CLASS_REPAIR, .no_vm = true },
 	[MOVE_LINK_MENDED] = { "the link is mended", CLASS_REPAIR, .no_vm = true },
+	[MOVE_DISKS_MENDED] = { "the disks answer again", CLASS_REPAIR, .no_vm = true },
+	[MOVE_STORE_UP] = { "the store is back", CLASS_REPAIR, .no_vm = true },
 	[MOVE_USER_STARTS] = { "a user wants it to run", CLASS_REPAIR },
 	[FAULT_KEEPER_DIES] = { "FAULT the keeper dies", CLASS_FAULT },
 	[FAULT_KEEPER_HANGS] = { "FAULT the keeper hangs", CLASS_FAULT },
@@ -83,6 +96,9 @@ static const struct {
 	[FAULT_INCOMING] = { "FAULT the receiver fails", CLASS_FAULT },
 	[FAULT_CONT] = { "FAULT QEMU refuses `cont`", CLASS_FAULT },
 	[FAULT_CANCELLED] = { "FAULT a user cancels", CLASS_FAULT },
+	[FAULT_DISKS] = { "FAULT the disks hang", CLASS_FAULT, .no_vm = true },
+	[FAULT_STORE] = { "FAULT the store is away", CLASS_FAULT, .no_vm = true },
+	[FAULT_USER_POLICY] = { "FAULT a user changes the lease policy", CLASS_FAULT },
 	[FAULT_USER_STOPS] = { "FAULT a user wants it off", CLASS_FAULT },
 };
 
@@ -195,13 +211,16 @@ void world_init(const struct rules *rules, struct world *ret)
 					      .to = NOBODY,
 					      .feeder = NOBODY,
 					      .home = rules->disks ? 0 : NOBODY,
+					      .lease = (uint8_t)rules->policy,
 					      .by = NOBODY };
+		vm->policy = (uint8_t)rules->policy;
 		vm->disk[0] = 1;
 		for (int i = 0; i < rules->nodes; i++) {
 			site_end_copy(&vm->site[i]);
 			vm->site[i].keeper = KEEPER_ALIVE;
 			vm->site[i].known = 1;
 			vm->site[i].record = vm->record;
+			vm->site[i].policy = vm->policy;
 		}
 		vm->site[0].copy = COPY_RUNNING;
 		vm->site[0].fresh = vm->site[0].permitted = 1;
@@ -240,17 +259,20 @@ static void check(struct step *step)
 
 			if (runs && site->keeper == KEEPER_ALIVE && world->node[i].up &&
 			    !world->node[i].lease && !world->node[i].revoked &&
-			    rules->policy != LEASE_KEEP)
+			    site->policy != LEASE_KEEP)
 				step_fail(step, "V4 vcpus run after the lease");
 			runs |= rules->wrong == WRONG_EARLY_BLOCK_ACTIVATE &&
 				site->copy == COPY_LOADED;
 			/* Two on one network, be one of them unable to write. */
 			running += runs && world->node[i].up &&
-				   (!world->node[i].revoked || rules->policy == LEASE_KEEP);
+				   (!world->node[i].revoked || site->policy == LEASE_KEEP);
 		}
 		if (running > 1)
 			step_fail(step, "V1 two copies run");
 	}
+	for (int i = 0; i < rules->nodes; i++)
+		if (world->node[i].session && world->node[i].life != LIFE_ALIVE)
+			step_fail(step, "V5 a member of the cluster is fenced");
 }
 
 /* ---- steps ---- */
@@ -263,7 +285,7 @@ static void tell(struct step *step, int v, int i)
 	told.node = &step->world->node[i];
 	told.vm = &step->world->vm[v];
 	told.site = &told.vm->site[i];
-	site_told(&told);
+	site_told(&told, &told.vm->record);
 }
 
 bool nature_can_tell(const struct world *world, int v, int i)
@@ -272,7 +294,7 @@ bool nature_can_tell(const struct world *world, int v, int i)
 	const struct vm *vm = &world->vm[v];
 	const struct site *site = &vm->site[i];
 
-	return node->up && node->connected && node->session && site->keeper == KEEPER_ALIVE &&
+	return node_reaches_store(world, i) && node->session && site->keeper == KEEPER_ALIVE &&
 	       site->write == WRITE_NONE && (!site->known || site->record.epoch < vm->record.epoch);
 }
 

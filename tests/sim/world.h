@@ -23,7 +23,7 @@
 
 /* The owner record; nodes are numbers.  `by`: the node whose keeper's write of now made it. */
 struct record {
-	uint8_t epoch, phase, node, to, post, feeder, try_epoch, home, by;
+	uint8_t epoch, phase, node, to, post, feeder, try_epoch, home, lease, by;
 };
 
 enum keeper_life { KEEPER_DEAD, KEEPER_ALIVE, KEEPER_HUNG };
@@ -56,39 +56,50 @@ struct site {
 	uint8_t heard, unwanted, refused, from, agreed;
 
 	uint8_t write, flight; /* the write that is not answered, and where it is */
-	uint8_t stale;	       /* the request on its way was made under an older life of the node */
+	uint8_t former;	       /* the request on its way was made in a former life of the node */
+	uint8_t stale;	       /* and the store can see it by the `life` record */
 	uint8_t lapsed;	       /* it was asked under a lease that has ended */
 	uint8_t asked;	       /* different writes since the copy was loaded (V6) */
 	struct record next;
 
 	uint8_t prepared; /* epoch of the last receiver here: known to later keepers too (R7) */
+	uint8_t policy;	  /* at the end of the lease, as the keeper has it beside its copy */
 	uint8_t stopped_coming, running_coming; /* messages on their way here: their attempt */
+	uint8_t stopped_late;			/* one that was overtaken */
 };
 
 /* A request on its way whose writer does not wait for it any more. */
 struct ghost {
-	uint8_t write, node, stale;
+	uint8_t write, node, former, stale;
 	struct record next;
 };
 
 struct vm {
 	struct record record;
+	struct record former; /* the one before, which a late reader may still be told */
 	struct site site[NODES];
 	struct ghost ghost[GHOSTS];
 	uint8_t stream, stream_fresh; /* what has been sent in full: its attempt */
 	uint8_t disk[NODES];	      /* the local disk is as the guest left it */
-	uint8_t offers, stop;	      /* a user wants it off */
+	uint8_t offers;
+	uint8_t stop;	/* a user wants it off */
+	uint8_t policy; /* of its definition */
 };
 
 enum life_state { LIFE_ALIVE, LIFE_FENCING, LIFE_FENCED };
 struct node {
 	uint8_t up, connected, session, lease, link, life, revoked;
+	uint8_t slow; /* its disks hang */
+	/* What the leader has in hand: it saw the session missing, ordered the power off and has
+	 * not read it back, has proof that no copy of this node can do harm. */
+	uint8_t seen, power, proof;
 };
 
 struct world {
 	struct node node[NODES];
 	struct vm vm[VMS];
 	uint8_t faults;
+	uint8_t store_down;
 };
 
 /* Rules that are wrong and live outside of the core. */
@@ -114,6 +125,14 @@ enum wrong {
 	WRONG_NO_LIFE_CHECK,
 	WRONG_NO_NEW_LIFE,
 	WRONG_REJOIN_DURING_FENCE,
+	WRONG_SESSION_KEY,
+	WRONG_POWER_OFF_LATE,
+	WRONG_POLICY_OF_DEFINITION,
+	WRONG_BLOCKLIST_ENDS,
+	WRONG_RECOVER_HELD,
+	WRONG_NOT_THERE_YET,
+	WRONG_STALE_READ,
+	WRONG_ANY_EPOCH,
 	WRONGS,
 };
 
@@ -135,12 +154,17 @@ enum move_kind {
 	MOVE_ANSWER,
 	MOVE_ANSWER_LOST,
 	MOVE_REPEAT,
+	MOVE_STORE_TWICE,
 	MOVE_GHOST_LANDS,
 	MOVE_GHOST_LOST,
 	MOVE_TOLD,
+	MOVE_TOLD_OLD,
 	MOVE_STOPPED_ARRIVES,
+	MOVE_STOPPED_TWICE,
+	MOVE_STOPPED_LATE,
 	MOVE_STOPPED_LOST,
 	MOVE_RUNNING_ARRIVES,
+	MOVE_RUNNING_TWICE,
 	MOVE_RUNNING_LOST,
 	/* The keeper. */
 	MOVE_LOOK,
@@ -164,14 +188,21 @@ enum move_kind {
 	MOVE_LEASE_ENDS,
 	MOVE_SESSION_ENDS,
 	MOVE_JOINS,
+	MOVE_SEES,
 	MOVE_FENCE,
+	MOVE_POWER_ORDER,
 	MOVE_POWER_OFF,
+	MOVE_POWER_REFUSED,
 	MOVE_BLOCKLIST,
+	MOVE_BLOCKLIST_ENDS,
+	MOVE_PROOF,
 	MOVE_FENCED,
 	MOVE_RECOVER,
 	MOVE_BOOTS,
 	MOVE_RECONNECTS,
 	MOVE_LINK_MENDED,
+	MOVE_DISKS_MENDED,
+	MOVE_STORE_UP,
 	MOVE_USER_STARTS,
 	/* Faults. */
 	FAULT_KEEPER_DIES,
@@ -185,7 +216,10 @@ enum move_kind {
 	FAULT_INCOMING,
 	FAULT_CONT,
 	FAULT_CANCELLED,
+	FAULT_DISKS,
+	FAULT_STORE,
 	FAULT_USER_STOPS,
+	FAULT_USER_POLICY,
 	MOVES,
 };
 enum move_class { CLASS_NORMAL, CLASS_LOSS, CLASS_REPAIR, CLASS_FAULT };
@@ -210,7 +244,7 @@ enum move_class world_class(enum move_kind kind);
 void world_describe(const struct rules *rules, struct move move, const struct outcome *outcome,
 		    char *buffer, size_t size);
 /* All moves that these rules can ever allow; returns how many. */
-#define CANDIDATES 512
+#define CANDIDATES 1024
 size_t world_candidates(const struct rules *rules, struct move ret[CANDIDATES]);
 /* The VM runs somewhere where it may write. */
 bool world_runs(const struct rules *rules, const struct world *world, int vm);
