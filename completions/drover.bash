@@ -48,6 +48,7 @@ _drover() {
 	events) options="--lines --follow" ;;
 	logs) options="--agent --keeper --qemu --serial --lines" ;;
 	shutdown-all) options="$waiting --yes" ;;
+	node) options=$waiting ;;
 	esac
 	if [[ $cur == -* ]]; then
 		COMPREPLY=($(compgen -W "$options $everywhere" -- "$cur"))
@@ -60,7 +61,7 @@ _drover() {
 		if [[ $prev == status ]]; then
 			COMPREPLY=($(compgen -W "$(_drover_nodes)" -- "$cur"))
 		else
-			COMPREPLY=($(compgen -W "status ls ready" -- "$cur"))
+			COMPREPLY=($(compgen -W "status ls ready reexec" -- "$cur"))
 		fi
 		;;
 	cluster)

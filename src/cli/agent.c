@@ -17,6 +17,7 @@
 #include "wire/sock.h"
 
 #define ANSWER_USEC (15 * USEC_PER_SEC)
+#define REPLACED_MAX 3 /* times in the course of one question */
 #define GRACE_USEC (15 * USEC_PER_SEC)
 /* Without --timeout the agent's own (timers.command) ends a wait; this is only for its death. */
 #define PATIENCE_USEC (7 * 86400 * USEC_PER_SEC)
@@ -28,6 +29,7 @@ struct wait {
 	sd_event *loop;
 	bool line; /* there is a progress line on the terminal */
 	bool interrupted;
+	bool replaced; /* the agent has said that another program takes over */
 	int result;
 	json_t *value;
 	struct error *err;
@@ -101,6 +103,8 @@ static void on_event(void *ctx, const char *name, json_t *data, json_t *whole)
 	CLEANUP_FREE char *text = NULL;
 	const char *reason, *vm;
 
+	if (strcmp(name, "agent-replaced") == 0)
+		wait->replaced = true;
 	if (strcmp(name, "progress") != 0 || !data)
 		return;
 	if (wait->question->progress) {
@@ -152,7 +156,7 @@ static int interrupted(const struct question *question, struct error *err)
 	return error_set(err, -EINTR, "interrupted");
 }
 
-static int ask(struct wait *wait, int fd, struct error *err)
+static int ask(struct wait *wait, const char *command, int fd, struct error *err)
 {
 	static const struct peer_ops ops = { .event = on_event, .gone = on_gone };
 	const struct question *question = wait->question;
@@ -170,7 +174,7 @@ static int ask(struct wait *wait, int fd, struct error *err)
 	r = sd_event_add_signal(wait->loop, NULL, SIGINT, on_interrupt, wait);
 	if (r < 0)
 		return error_set(err, r, "cannot wait for Ctrl-C: %m");
-	r = peer_call(wait->peer, question->command, question->args, timeout, on_reply, wait, err);
+	r = peer_call(wait->peer, command, question->args, timeout, on_reply, wait, err);
 	if (r < 0)
 		return r;
 	r = sd_event_loop(wait->loop);
@@ -181,8 +185,9 @@ static int ask(struct wait *wait, int fd, struct error *err)
 	return wait->result;
 }
 
-int agent_ask(const struct cli *cli, const struct question *question, json_t **ret_value,
-	      struct error *err)
+/* `ret_again`: the agent became another program, which may be asked the same. */
+static int ask_once(const struct cli *cli, const struct question *question, const char *command,
+		    json_t **ret_value, bool *ret_again, struct error *err)
 {
 	CLEANUP(wait_done) struct wait wait = { .cli = cli, .question = question, .err = err };
 	sigset_t interrupt, before;
@@ -194,11 +199,30 @@ int agent_ask(const struct cli *cli, const struct question *question, json_t **r
 	(void)sigemptyset(&interrupt);
 	(void)sigaddset(&interrupt, SIGINT);
 	(void)sigprocmask(SIG_BLOCK, &interrupt, &before);
-	r = ask(&wait, fd, err);
+	r = ask(&wait, command, fd, err);
 	(void)sigprocmask(SIG_SETMASK, &before, NULL);
 	if (r >= 0 && ret_value)
 		*ret_value = TAKE_PTR(wait.value);
 	json_decref(wait.value);
+	*ret_again = r < 0 && wait.replaced && err->class == ERROR_TRY_AGAIN;
+	return r;
+}
+
+int agent_ask(const struct cli *cli, const struct question *question, json_t **ret_value,
+	      struct error *err)
+{
+	const char *command = question->command;
+	bool again = true;
+	int r = 0;
+
+	for (int i = 0; again && i < REPLACED_MAX; i++) {
+		r = ask_once(cli, question, command, ret_value, &again, err);
+		if (again && question->replaces)
+			return 0;
+		again = again && !question->once && !question->endless;
+		if (question->then)
+			command = question->then;
+	}
 	return r;
 }
 

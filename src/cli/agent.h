@@ -19,6 +19,10 @@ struct question {
 	const char *vm; /* whose order it is, for that line and for Ctrl-C; may be NULL */
 	bool order;	/* it stands even when we go away */
 	bool endless;	/* it goes on until Ctrl-C, which is then no failure */
+	bool once;	/* not to be asked again when the agent becomes another program meanwhile */
+	bool replaces;	/* that is what it is for: then it is answered */
+	/* What to ask then instead; NULL: the same. */
+	const char *then;
 };
 
 /* -EINTR: Ctrl-C.  `ret_value` is a new reference, may be NULL, and is NULL after the end of an

@@ -125,6 +125,7 @@ int run_move(struct cli *cli, struct error *err); /* migrate, move, unmigrate */
 int run_ls(struct cli *cli, struct error *err);
 int run_monitor(struct cli *cli, struct error *err);
 int run_node_ls(struct cli *cli, struct error *err);
+int run_node_reexec(struct cli *cli, struct error *err);
 int run_node_ready(struct cli *cli, struct error *err);
 int run_node_status(struct cli *cli, struct error *err);
 int run_order(struct cli *cli, struct error *err); /* start, stop, ... ensure */

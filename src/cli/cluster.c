@@ -23,9 +23,9 @@
 static int ask(const struct cli *cli, const char *command, json_t *args, json_t **ret_answer,
 	       struct error *err)
 {
-	const struct question question = { .command = command,
-					   .args = args,
-					   .timeout_usec = PATIENCE };
+	const struct question question = {
+		.command = command, .args = args, .once = true, .timeout_usec = PATIENCE
+	};
 
 	return agent_ask(cli, &question, ret_answer, err);
 }

@@ -94,6 +94,11 @@ static const struct command commands[] = {
 	  "list all nodes", NULL },
 	{ "node ready", "", 0, 0, false, 0, run_node_ready,
 	  "let this node run VMs again after `shutdown-all`", NULL },
+	{ "node reexec", "", 0, 0, false, OPTION_WAITING, run_node_reexec,
+	  "let the agent and the keepers of this node become the programs installed now",
+	  "The installed agent is asked first whether it can run here; if not, nothing changes.  Guests\n"
+	  "notice nothing, commands that wait go on waiting.  Keepers are replaced one by one; one that\n"
+	  "starts, stops or moves its VM comes later: exit code 75 when --timeout is over before." },
 	{ "cluster status", "", 0, 0, false, 0, run_cluster_status,
 	  "show the cluster: its nodes, this node's certificate, the store", NULL },
 	{ "cluster init", "", 0, 0, false, 0, run_cluster_init,

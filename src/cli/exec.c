@@ -45,7 +45,7 @@ static int read_input(json_t *args, struct error *err)
 
 static int ask(struct cli *cli, json_t **ret_answer, struct error *err)
 {
-	struct question question = { .command = "exec", .order = true };
+	struct question question = { .command = "exec", .order = true, .once = true };
 	json_auto_t *args = NULL;
 	char name[VM_ARGUMENT_SIZE];
 	json_t *argv;

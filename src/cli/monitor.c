@@ -28,7 +28,7 @@ static void add_timeout(const struct cli *cli, json_t *args)
 
 static int say(const struct cli *cli, const char *vm, const char *line, struct error *err)
 {
-	struct question question = { .command = "hmp" };
+	struct question question = { .command = "hmp", .once = true };
 	json_auto_t *args = NULL, *answer = NULL;
 	const char *text;
 	int r;
@@ -108,7 +108,7 @@ int run_monitor(struct cli *cli, struct error *err)
 /* `guest` and `qmp`: VM COMMAND [JSON]. */
 static int call(struct cli *cli, uint64_t timeout_usec, struct error *err)
 {
-	struct question question = { .command = cli->command->name };
+	struct question question = { .command = cli->command->name, .once = true };
 	json_auto_t *args = NULL, *answer = NULL, *arguments = NULL;
 	const char *text = cli->n_args > 2 ? cli->args[2] : "{}";
 	char name[VM_ARGUMENT_SIZE];

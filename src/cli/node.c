@@ -8,9 +8,13 @@
 #include "cli/print.h"
 #include "cli/table.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/error.h"
 #include "util/mem.h"
 #include "wire/json.h"
+
+/* The installed program is tried, and what is open is waited for. */
+#define REEXEC_PATIENCE (60 * USEC_PER_SEC)
 
 /* The store's last answer. */
 static const char *latency_words(const json_t *node, char buffer[QUANTITY_SIZE])
@@ -240,6 +244,49 @@ int run_node_ready(struct cli *cli, struct error *err)
 		printf("%s: %s\n", json_string_or(node, "name", "?"),
 		       json_string_or(node, "mode", "?"));
 	return 0;
+}
+
+static int wait_for_keepers(struct cli *cli, json_t **ret_answer, struct error *err)
+{
+	json_auto_t *args = agent_order_args(cli, NULL);
+	const struct question question = { .command = "keepers",
+					   .args = args,
+					   .timeout_usec = agent_patience(cli) };
+
+	return agent_ask(cli, &question, ret_answer, err);
+}
+
+static void print_keepers(const json_t *answer)
+{
+	const json_t *waiting = json_object_get(answer, "waiting"), *name;
+	size_t i;
+
+	printf("%d keepers, %d of them still the earlier program\n",
+	       (int)json_int_or(answer, "total", 0), (int)json_int_or(answer, "outdated", 0));
+	json_array_foreach(waiting, i, name) print_field("waiting", json_string_value(name));
+}
+
+int run_node_reexec(struct cli *cli, struct error *err)
+{
+	const struct question question = { .command = "node-reexec",
+					   .timeout_usec = REEXEC_PATIENCE,
+					   .order = true,
+					   .replaces = true };
+	json_auto_t *answer = NULL;
+	int r;
+
+	r = agent_ask(cli, &question, NULL, err);
+	if (r >= 0)
+		r = wait_for_keepers(cli, &answer, err);
+	if (r < 0)
+		return r;
+	if (cli->options.json)
+		print_json(answer);
+	else
+		print_keepers(answer);
+	return cli->options.no_wait || json_int_or(answer, "outdated", 0) == 0
+		       ? 0
+		       : error_exit_code(ERROR_TRY_AGAIN);
 }
 
 int run_config(struct cli *cli, struct error *err)

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* start, stop, restart, kill, pause, resume and ensure are one shape: a word, a VM, a wait. */
+#include <string.h>
+
 #include "cli/agent.h"
 #include "cli/cli.h"
 #include "cli/print.h"
@@ -26,6 +28,9 @@ int run_order(struct cli *cli, struct error *err)
 	size_t i;
 	int r;
 
+	/* Asked twice it would be done twice; it stands, so what is left is to wait for it. */
+	if (strcmp(question.command, "restart") == 0)
+		question.then = "ensure";
 	if (cli->n_args > 0) {
 		r = vm_argument(cli->args[0], name, err);
 		if (r < 0)

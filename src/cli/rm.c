@@ -37,7 +37,7 @@ static void print_removed(const char *vm, const char *volume, const json_t *answ
 
 int run_rm(struct cli *cli, struct error *err)
 {
-	struct question question = { .command = "rm", .order = true };
+	struct question question = { .command = "rm", .order = true, .once = true };
 	json_auto_t *args = NULL, *answer = NULL;
 	char name[VM_ARGUMENT_SIZE];
 	int r;

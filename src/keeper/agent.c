@@ -332,6 +332,11 @@ void agent_reset(struct agent *agent)
 		ask_fail(agent->asks, &err);
 }
 
+bool agent_busy(const struct agent *agent)
+{
+	return agent->n_asks > 0;
+}
+
 const char *agent_state(const struct agent *agent)
 {
 	if (!agent->open)

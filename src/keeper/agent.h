@@ -19,6 +19,7 @@ void agent_ping(struct agent *agent);
 void agent_shutdown(struct agent *agent);
 /* The copy is gone. */
 void agent_reset(struct agent *agent);
+bool agent_busy(const struct agent *agent);	    /* somebody waits for an answer */
 const char *agent_state(const struct agent *agent); /* "answering", "silent", "absent" */
 
 /* Takes the request and answers it, waiting for the agent to appear within its timeout_ms. */

@@ -297,13 +297,43 @@ static void on_dismiss(struct keeper *keeper, struct request *request)
 	keeper_look(keeper);
 }
 
+/* It may have to be looked after by another program; what is under way ends here. */
+static const char *busy_with(const struct keeper *keeper)
+{
+	const struct migration *migration = keeper->migration;
+
+	if (keeper->start || keeper->stop || keeper->cleanup)
+		return "it is starting, stopping or cleaning up";
+	if (migration->source || migration->receive || migration->withdrawing || migration->acting)
+		return "its VM is on its way";
+	if (keeper->ownership->write || keeper->resuming || keeper->pausing ||
+	    keeper->letting_run || keeper->ordering || keeper->link->passed ||
+	    agent_busy(keeper->agent))
+		return "an answer is open";
+	return NULL;
+}
+
+static void on_replace(struct keeper *keeper, struct request *request)
+{
+	const char *why = busy_with(keeper);
+
+	if (why) {
+		refuse(request, why);
+		return;
+	}
+	request_return(request, NULL);
+	log_info("making way for another keeper; the guest is left alone");
+	(void)sd_event_exit(keeper->loop, 0);
+}
+
 static const struct {
 	const char *command;
 	void (*answer)(struct keeper *keeper, struct request *request);
 } requests[] = {
-	{ "wish", on_wish }, { "status", on_status },	{ "ping", on_ping },
-	{ "qmp", on_qmp },   { "hmp", on_hmp },		{ "guest", on_guest },
-	{ "exec", on_exec }, { "console", on_console }, { "dismiss", on_dismiss },
+	{ "wish", on_wish },	   { "status", on_status },   { "ping", on_ping },
+	{ "qmp", on_qmp },	   { "hmp", on_hmp },	      { "guest", on_guest },
+	{ "exec", on_exec },	   { "console", on_console }, { "dismiss", on_dismiss },
+	{ "replace", on_replace },
 };
 
 static void on_request(void *ctx, struct request *request)

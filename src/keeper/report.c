@@ -279,6 +279,7 @@ json_t *report_json(const struct keeper *keeper)
 	char since[CLOCK_TEXT_SIZE];
 
 	json_set_string(report, "name", keeper->name);
+	json_set_string(report, "keeper_version", DROVER_VERSION);
 	json_set_string(report, "state", vm_state_name(keeper->report.state));
 	json_set_string(report, "reason", *keeper->report.reason ? keeper->report.reason : NULL);
 	json_set_string(report, "wish",

@@ -2,6 +2,7 @@
 #include "node/control.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,8 +25,10 @@
 #include "node/nodes.h"
 #include "node/orders.h"
 #include "node/records.h"
+#include "node/reexec.h"
 #include "node/relay.h"
 #include "node/removal.h"
+#include "node/replacement.h"
 #include "node/route.h"
 #include "node/status.h"
 #include "node/vm.h"
@@ -108,6 +111,8 @@ PLAIN(on_cluster_token, cluster_token)
 PLAIN(on_cluster_join, enrol_join)
 PLAIN(on_cluster_leave, cluster_leave)
 PLAIN(on_cluster_status, cluster_status)
+PLAIN(on_node_reexec, reexec_begin)
+PLAIN(on_keepers, replacement_request)
 #undef PLAIN
 
 static const struct {
@@ -148,6 +153,8 @@ static const struct {
 	{ "node", on_node },
 	{ "node-ls", on_node_ls },
 	{ "node-ready", mode_node_ready },
+	{ "node-reexec", on_node_reexec },
+	{ "keepers", on_keepers },
 	{ "shutdown-all", mode_shutdown_all },
 	{ "cluster-init", on_cluster_init },
 	{ "cluster-token", on_cluster_token },
@@ -362,7 +369,9 @@ int control_open(struct node *node, struct error *err)
 
 	control->node = node;
 	node->control = control;
-	control->listener = sock_listen(node->run_fd, CONTROL_SOCKET, 0600, err);
+	control->listener = reexec_listener(node);
+	if (control->listener < 0)
+		control->listener = sock_listen(node->run_fd, CONTROL_SOCKET, 0600, err);
 	if (control->listener < 0)
 		return control->listener;
 	r = sd_event_add_io(node->loop, &control->accept, control->listener, EPOLLIN, on_accept,
@@ -389,6 +398,15 @@ void control_look(struct node *node)
 {
 	if (records_answered(node) && mode_answered(node))
 		control_begin(node);
+}
+
+int control_handover(struct node *node)
+{
+	struct control *control = node->control;
+
+	for (struct client *client = control->clients; client; client = client->next)
+		(void)peer_event(client->peer, "agent-replaced", NULL);
+	return fcntl(control->listener, F_DUPFD, 3);
 }
 
 struct control *control_close(struct control *control)

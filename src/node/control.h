@@ -17,6 +17,9 @@ void control_begin(struct node *node);
 /* The store has answered something: begins once all that we need to know was answered, either way.
  */
 void control_look(struct node *node);
+/* The agent becomes another program: clients are told that they may ask that one again, and a copy
+ * of the socket's descriptor, which outlives us, is returned; or negative. */
+int control_handover(struct node *node);
 /* A request about a VM that came from another node; false: that is none that others may ask. */
 bool control_serve_member(struct node *node, struct request *request, const char *member);
 struct control *control_close(struct control *control);

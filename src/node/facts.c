@@ -14,6 +14,7 @@
 #include "node/mode.h"
 #include "node/node.h"
 #include "node/records.h"
+#include "node/replacement.h"
 #include "node/session.h"
 #include "node/vm.h"
 #include "qemu/build.h"
@@ -384,15 +385,15 @@ json_t *node_json(const struct node *node)
 
 	(void)getloadavg(&load, 1);
 	return json_pack(
-		"{s:s, s:s?, s:s, s:o, s:I, s:o, s:O?, s:f, s:s, s:s, s:I, s:o, s:o, s:o}", "name",
-		node->config->node, "mode", mode_trouble(node) ? NULL : node_mode_name(node->mode),
-		"boot_id", node->boot_id, "memory_mib", memory_json(node), "cpus",
-		(json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "cpu_model",
-		node->facts ? json_incref(node->facts->cpu_model) : json_null(), "cpu_models",
-		cpu_models, "load", load, "store", store_address(node->store), "store_state",
-		store_state ? store_state : session_words(node), "store_usec",
+		"{s:s, s:s?, s:s, s:o, s:I, s:o, s:O?, s:f, s:s, s:s, s:I, s:o, s:o, s:o, s:o}",
+		"name", node->config->node, "mode",
+		mode_trouble(node) ? NULL : node_mode_name(node->mode), "boot_id", node->boot_id,
+		"memory_mib", memory_json(node), "cpus", (json_int_t)sysconf(_SC_NPROCESSORS_ONLN),
+		"cpu_model", node->facts ? json_incref(node->facts->cpu_model) : json_null(),
+		"cpu_models", cpu_models, "load", load, "store", store_address(node->store),
+		"store_state", store_state ? store_state : session_words(node), "store_usec",
 		(json_int_t)info_latency(node), "qemu", facts_qemu(node), "accelerator",
 		accelerator ? json_incref(accelerator)
 			    : json_pack("{s:n, s:s}", "name", "why", "still being tried"),
-		"vms", states_json(node));
+		"vms", states_json(node), "keepers", replacement_json(node));
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "node/node.h"
+#include "node/reexec.h"
 
 void job_begin(struct job *job, struct node *node, void (*done)(struct job *job))
 {
@@ -18,12 +19,15 @@ void job_begin(struct job *job, struct node *node, void (*done)(struct job *job)
 
 void job_end(struct job *job)
 {
+	struct node *node = job->node;
+
 	*job->link = job->next;
 	if (job->next)
 		job->next->link = job->link;
 	if (job->done)
 		job->done(job);
 	free(job);
+	reexec_look(node);
 }
 
 void jobs_end(struct node *node)

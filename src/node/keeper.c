@@ -15,7 +15,7 @@
 #include "util/mem.h"
 #include "util/spawn.h"
 
-static char *keeper_program(void)
+char *keeper_program(void)
 {
 	CLEANUP_FREE char *own = xcalloc(1, 4096);
 	ssize_t length = readlink("/proc/self/exe", own, 4095);

@@ -6,5 +6,7 @@
 struct error;
 struct node_vm;
 
+/* The program that keepers are started from, by its path; owned by the caller. */
+char *keeper_program(void);
 /* The caller owns `ret_pidfd` and reaps the child, should it end before us. */
 int keeper_start(const struct node_vm *vm, pid_t *ret_pid, int *ret_pidfd, struct error *err);

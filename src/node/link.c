@@ -17,6 +17,7 @@
 #include "node/keeper.h"
 #include "node/node.h"
 #include "node/ownership.h"
+#include "node/replacement.h"
 #include "node/vm.h"
 #include "node/wish.h"
 #include "util/checkpoint.h"
@@ -208,6 +209,11 @@ static void on_gone(void *ctx, const struct error *why)
 		vm_touch(vm);
 		return;
 	}
+	if (link->replacing) {
+		set_trouble(link, "its keeper is being replaced");
+		link_wait(vm, STEADY);
+		return;
+	}
 	log_vm(LOG_LEVEL_WARNING, vm->name, "its keeper is gone: %s", why->text);
 	events_add(vm->node, vm->name, "keeper-gone", "%s", why->text);
 	set_trouble(link, "its keeper is gone; another is being started");
@@ -270,6 +276,8 @@ static void link_up(struct node_vm *vm, int fd)
 	link->state = LINK_UP;
 	link->up_since = clock_now();
 	link->dismissing = false;
+	link->replacing = link->busy = false;
+	link->outdated = replacement_is_outdated(link);
 	link->trouble[0] = '\0';
 	log_vm(LOG_LEVEL_INFO, vm->name, "keeper: pid %d", (int)link->pid);
 	(void)peer_call(link->peer, "status", NULL, timers->keeper_silent, on_status, vm, NULL);

@@ -35,6 +35,9 @@ struct link {
 	struct backoff backoff;
 	uint64_t up_since, ping_sent;
 	bool pinging, dismissing, dismissed;
+	bool outdated;	   /* it is of another program than the one that is installed */
+	bool replacing;	   /* it was asked to make way for one that is not */
+	bool busy;	   /* it could not, a moment ago */
 	char trouble[256]; /* why there is no connection; "" */
 
 	struct wish_sent sent;

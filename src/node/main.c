@@ -10,6 +10,7 @@
 
 #include "node/facts.h"
 #include "node/node.h"
+#include "node/reexec.h"
 #include "util/cleanup.h"
 #include "util/error.h"
 #include "util/log.h"
@@ -17,6 +18,7 @@
 struct options {
 	const char *root;
 	const char *probe; /* what our own child is to find out, or NULL */
+	bool check;	   /* can this program take over? */
 	bool done;	   /* --help, --version */
 };
 
@@ -67,17 +69,17 @@ static const char help[] =
 	"  --root DIR   put etc, run, lib and log below DIR (default: $DROVER_ROOT, else "
 	"/etc/drover\n"
 	"               and so on); one root has one agent\n"
+	"  --check      look whether this program can serve here, print what it is as JSON and "
+	"end\n"
 	"  --version    print the version and end\n"
 	"  --help       print this and end\n";
 
 static int parse_options(int argc, char **argv, struct options *ret, struct error *err)
 {
 	static const struct option table[] = {
-		{ "root", required_argument, NULL, 'r' },
-		{ "probe", required_argument, NULL, 'p' },
-		{ "version", no_argument, NULL, 'V' },
-		{ "help", no_argument, NULL, 'h' },
-		{ 0 },
+		{ "root", required_argument, NULL, 'r' }, { "probe", required_argument, NULL, 'p' },
+		{ "check", no_argument, NULL, 'c' },	  { "version", no_argument, NULL, 'V' },
+		{ "help", no_argument, NULL, 'h' },	  { 0 },
 	};
 	int c;
 
@@ -89,6 +91,9 @@ static int parse_options(int argc, char **argv, struct options *ret, struct erro
 			break;
 		case 'p':
 			ret->probe = optarg;
+			break;
+		case 'c':
+			ret->check = true;
 			break;
 		case 'V':
 			(void)puts("droverd " DROVER_VERSION);
@@ -141,12 +146,14 @@ static int fail(const struct error *err)
 	return error_exit_code(err->class);
 }
 
-static int run(const struct options *options)
+static int run(const struct options *options, char **argv)
 {
+	CLEANUP_FREE char *next = NULL;
 	struct node *node = node_new();
 	struct error err = { 0 };
 	int code = 0;
 
+	reexec_open(node, argv);
 	for (size_t i = 0; i < ARRAY_SIZE(phases); i++) {
 		if (phases[i].run(node, options, &err) < 0) {
 			log_error("cannot %s: %s", phases[i].what, err.text);
@@ -158,7 +165,10 @@ static int run(const struct options *options)
 			break;
 		}
 	}
+	next = reexec_program(node);
 	node_free(node);
+	if (next && reexec_run(next, argv, &err) < 0)
+		code = fail(&err);
 	return code;
 }
 
@@ -174,7 +184,9 @@ int main(int argc, char **argv)
 		return 0;
 	if (options.probe)
 		return facts_probe(options.root, options.probe, &err) < 0 ? fail(&err) : 0;
+	if (options.check)
+		return reexec_check(options.root, &err) < 0 ? fail(&err) : 0;
 	prepare_signals();
 	raise_limits();
-	return run(&options);
+	return run(&options, argv);
 }

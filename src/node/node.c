@@ -29,7 +29,9 @@
 #include "node/moves.h"
 #include "node/orders.h"
 #include "node/records.h"
+#include "node/reexec.h"
 #include "node/renewal.h"
+#include "node/replacement.h"
 #include "node/services.h"
 #include "node/session.h"
 #include "node/vm.h"
@@ -69,10 +71,12 @@ struct node *node_free(struct node *node)
 	node->control = control_close(node->control);
 	node->channel = channel_close(node->channel);
 	jobs_end(node);
+	node->reexec = reexec_close(node->reexec);
 	node->services = services_close(node->services);
 	node->consul = consul_feed_close(node->consul);
 	node->feed = feed_close(node->feed);
 	facts_close(node->facts);
+	node->replacement = replacement_close(node->replacement);
 	node->info = info_close(node->info);
 	membership_close(node->membership);
 	renewal_close(node->renewal);
@@ -165,6 +169,7 @@ int node_configure(struct node *node, const char *root, struct error *err)
 	r = sd_event_new(&node->loop);
 	if (r < 0)
 		return error_set(err, r, "cannot make an event loop: %m");
+	reexec_adopt_children(node);
 	return 0;
 }
 
@@ -175,7 +180,9 @@ int node_lock(struct node *node, struct error *err)
 	char pid[32];
 	int r;
 
-	r = file_lock(node->run_fd, LOCK_FILE, LOCK_WAIT, &node->lock_fd, err);
+	node->lock_fd = reexec_lock(node);
+	r = node->lock_fd >= 0 ? 0
+			       : file_lock(node->run_fd, LOCK_FILE, LOCK_WAIT, &node->lock_fd, err);
 	if (r == -EWOULDBLOCK) {
 		(void)file_read(node->run_fd, LOCK_FILE, 32, &text, NULL, NULL);
 		if (text)
@@ -264,24 +271,29 @@ int node_listen(struct node *node, struct error *err)
 	services_open(node);
 	facts_open(node);
 	info_open(node);
+	replacement_open(node);
 	return 0;
 }
 
-static int on_end(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
+static int on_signal(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
 {
 	struct node *node = userdata;
 
+	if (info->ssi_signo == SIGHUP) {
+		reexec_begin(node, NULL);
+		return 0;
+	}
 	log_info("ended by signal %u; guests and keepers go on", info->ssi_signo);
 	return sd_event_exit(node->loop, 0);
 }
 
 int node_serve(struct node *node, struct error *err)
 {
-	static const int ends[] = { SIGTERM, SIGINT, SIGHUP };
+	static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
 	int r;
 
-	for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
-		r = sd_event_add_signal(node->loop, NULL, ends[i], on_end, node);
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
+		r = sd_event_add_signal(node->loop, NULL, signals[i], on_signal, node);
 		if (r < 0)
 			return error_set(err, r, "cannot wait for signals: %m");
 	}
@@ -291,6 +303,8 @@ int node_serve(struct node *node, struct error *err)
 	r = sd_event_loop(node->loop);
 	if (r < 0)
 		return error_set(err, r, "the event loop failed: %m");
+	if (reexec_due(node))
+		return 0;
 	(void)sd_notify(0, "STOPPING=1");
 	events_add(node, NULL, "agent-ended", "pid %d", (int)getpid());
 	return 0;

@@ -18,10 +18,10 @@
  *	mode         may VMs run on this node at all?
  *	orders       commands of users that are waited for
  *	moves        those of them that say where a VM should be
- *	control      control.sock and its table of requests
- *	membership   certificate and list of members (renewal, enrol, tokens, cluster)
- *	channel      where the agents of other nodes ask; remote: where we ask them
- *	events       what happened, for people
+ *	reexec       the agent becomes the program that is installed now; replacement: its keepers
+ *too control      control.sock and its table of requests membership   certificate and list of
+ *members (renewal, enrol, tokens, cluster) channel      where the agents of other nodes ask;
+ *remote: where we ask them events       what happened, for people
  */
 #pragma once
 #include <jansson.h>
@@ -49,7 +49,9 @@ struct move;
 struct node_vm;
 struct order_wait;
 struct records;
+struct reexec;
 struct renewal;
+struct replacement;
 struct services;
 struct session;
 struct storage;
@@ -80,6 +82,8 @@ struct node {
 	struct services *services;
 	struct facts *facts;
 	struct info *info;
+	struct reexec *reexec;
+	struct replacement *replacement;
 	struct order_wait *orders;
 	struct move *moves;
 	struct job *jobs;

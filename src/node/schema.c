@@ -9,6 +9,16 @@ json_t *schema_json(void)
 	return json_pack("{s:i, s:i}", "v", 1, "version", SCHEMA_VERSION);
 }
 
+json_t *schema_range_json(void)
+{
+	return json_pack("{s:i, s:i}", "min", SCHEMA_VERSION, "max", SCHEMA_VERSION);
+}
+
+int64_t schema_loaded(const struct node *node)
+{
+	return SCHEMA_VERSION;
+}
+
 int schema_check(const json_t *value, struct error *err)
 {
 	int64_t version = 0;

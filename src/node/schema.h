@@ -10,6 +10,12 @@ struct error;
 #define SCHEMA_KEY "/drover/schema"
 #define SCHEMA_VERSION 1
 
+struct node;
+
+/* The forms that this build works with: {min, max}. */
+json_t *schema_range_json(void);
+/* The one that this agent works with. */
+int64_t schema_loaded(const struct node *node);
 /* What an agent of this build would write. */
 json_t *schema_json(void);
 /* May this build work with it?  NULL: nothing stands there yet, it may. */

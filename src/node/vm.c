@@ -20,6 +20,7 @@
 #include "node/node.h"
 #include "node/orders.h"
 #include "node/records.h"
+#include "node/replacement.h"
 #include "node/states.h"
 #include "util/cleanup.h"
 #include "util/error.h"
@@ -218,6 +219,7 @@ static int on_settle(sd_event_source *source, void *userdata)
 		vm_settle(vm);
 	}
 	slots_look(node);
+	replacement_look(node);
 	return 0;
 }
 

@@ -605,7 +605,7 @@ class Documents(unittest.TestCase):
         cls.help = run(None, "help").stdout.decode()
         part = cls.help.split("Commands:")[1].split("Options of all")[0]
         lines = [re.split(r" {2,}", line.strip())[0] for line in part.splitlines() if line.strip()]
-        cls.commands = [re.match(r"[a-z-]+(?: (?:ls|status|ready|init|token|join|leave)\b)?", line)[0] for line in lines]
+        cls.commands = [re.match(r"[a-z-]+(?: (?:ls|status|ready|reexec|init|token|join|leave)\b)?", line)[0] for line in lines]
         cls.options = sorted(set(re.findall(r"--[a-z-]+", cls.help.split("Options of all")[1])))
         cls.texts = {}
         for name in "man/drover.1.scd", "completions/drover.bash", "completions/_drover":
@@ -619,7 +619,7 @@ class Documents(unittest.TestCase):
                   "shutdown-all version help")
         self.assertEqual(sorted(self.commands),
                          sorted([*wanted.split(), "volume ls", "node status", "node ls",
-                                 "node ready",
+                                 "node ready", "node reexec",
                                  *(f"cluster {word}" for word in
                                    ("status", "init", "token", "join", "leave"))]))
 
@@ -666,7 +666,7 @@ class Documents(unittest.TestCase):
         script = ("source completions/drover.bash; COMP_WORDS=(drover {}); COMP_CWORD={}; _drover; "
                   'echo "${{COMPREPLY[*]}}"')
         for words, expected in {"sta": "status start", "logs web01 --q": "--qemu",
-                                "node r": "ready", "ls --format j": "json"}.items():
+                                "node r": "ready reexec", "ls --format j": "json"}.items():
             done = subprocess.run(["bash", "-c", script.format(words, len(words.split()))],
                                   cwd=SOURCE, capture_output=True, timeout=DEADLINE, text=True)
             self.assertEqual(done.stdout.strip(), expected, done.stderr)
