@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 import shutil
+import tempfile
 
 import pytest
 
@@ -88,6 +89,24 @@ def new_host(request):
 def host(new_host):
 	"""A host whose agent answers."""
 	return new_host().start_agent()
+
+
+@pytest.fixture
+def fake_qemu():
+	"""Makes a QEMU that answers questions about itself, and runs a script instead of a guest.  It has
+	to be where QEMU's own mount namespace shows it, so not in /tmp."""
+	directory = pathlib.Path(tempfile.mkdtemp(prefix='drover-test-', dir='/opt'))
+	directory.chmod(0o755)
+	real = shutil.which('qemu-system-x86_64')
+	path = directory / 'qemu-fake'
+
+	def make(script):
+		path.write_text('#!/bin/bash\n'
+			f'case "$*" in *drover:*) {script};; esac\nexec {real} "$@"\n', encoding='utf-8')
+		path.chmod(0o755)
+		return str(path)
+	yield make
+	shutil.rmtree(directory)
 
 
 @pytest.fixture

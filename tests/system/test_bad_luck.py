@@ -15,7 +15,6 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import tempfile
 
 import pytest
 
@@ -194,24 +193,6 @@ def test_a_missing_qemu_names_the_package(new_host):
 	vm = host.wait_state('one', 'failed')
 	assert 'qemu-system-x86' in vm['reason'] and 'install' in vm['reason'], vm['reason']
 	assert 'install' in host.cli('explain', 'one').out
-
-
-@pytest.fixture
-def fake_qemu():
-	"""Makes a QEMU that answers questions about itself, and runs a script instead of a guest.  It has
-	to be where QEMU's own mount namespace shows it, so not in /tmp."""
-	directory = pathlib.Path(tempfile.mkdtemp(prefix='drover-test-', dir='/opt'))
-	directory.chmod(0o755)
-	real = shutil.which('qemu-system-x86_64')
-	path = directory / 'qemu-fake'
-
-	def make(script):
-		path.write_text('#!/bin/bash\n'
-			f'case "$*" in *drover:*) {script};; esac\nexec {real} "$@"\n', encoding='utf-8')
-		path.chmod(0o755)
-		return str(path)
-	yield make
-	shutil.rmtree(directory)
 
 
 def test_fc_P12_a_qemu_that_fails_at_once_is_heard(new_host, fake_qemu):
