@@ -116,6 +116,8 @@ static struct migration_decision held_running(const struct migration_facts *fact
 
 static struct migration_decision held_faulting(const struct migration_facts *facts)
 {
+	if (facts->ended)
+		return decide(MIGRATION_NONE, "");
 	if (facts->other_copy_gone || MUTANT(COLD_BEFORE_LOSS_PROOF))
 		return decide(MIGRATION_DESTROY, "the pages that are missing are lost");
 	return decide(MIGRATION_WAIT, "pages are still being fetched");
@@ -207,6 +209,9 @@ static struct migration_decision moving_here(const struct migration_facts *facts
 		return decide(MIGRATION_NONE, "");
 	if (facts->attempt != facts->record->epoch && !MUTANT(RECEIVER_REUSED))
 		return decide(MIGRATION_DESTROY, "it was prepared for another move");
+	if (!pre && facts->copy == COPY_INCOMING && !facts->postcopy && !MUTANT(RECEIVER_REPLACED))
+		return decide(MIGRATION_WRITE_DECLINE,
+			      "the source sends to another receiver, which is gone");
 	if (facts->copy == COPY_LOADED && (facts->stopped_heard || MUTANT(TAKE_WITHOUT_STOPPED)))
 		return decide(MIGRATION_WRITE_TAKE,
 			      "everything is here and the source has stopped");

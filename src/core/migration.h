@@ -62,8 +62,9 @@ struct migration_facts {
 	bool cont_refused;  /* QEMU answered `cont` with an error in this life of the keeper, and
 			     * the copy never ran */
 	bool source_known;  /* whom to give it back to */
-	bool postcopy; /* agreed upon, and not called off by the source: the copy may run before
-			* all pages are there */
+	bool postcopy; /* agreed upon with this very copy, and not called off by the source: it may
+			* run before all pages are there (R7) */
+	bool ended;    /* a user wants it to run nowhere */
 };
 
 enum migration_action {

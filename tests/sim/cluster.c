@@ -40,8 +40,7 @@ void cluster_power_off(struct world *world, const struct rules *rules, int node)
 		site_end_copy(site);
 		site_forget(site);
 		site->keeper = KEEPER_DEAD;
-		site->stopped_coming = site->stopped_late = site->running_coming = site->prepared =
-			0;
+		site->stopped_coming = site->stopped_late = site->running_coming = 0;
 	}
 	world->node[node].up = world->node[node].connected = world->node[node].lease = 0;
 	world->node[node].slow = 0;

@@ -74,7 +74,7 @@ static const struct wrong_rule {
 	  .second_line = true },
 	{ "news-keep-the-permission", MUTANT_NONE, WRONG_TOLD_KEEPS_PERMISSION, PRE,
 	  .second_line = true },
-	{ "receiver-replaced", MUTANT_NONE, WRONG_RECEIVER_REPLACED,
+	{ "receiver-replaced", MUTANT_RECEIVER_REPLACED, RIGHT,
 	  .in = { .post = true, .stale = true, .faults = 1, .offers = 2, .policy = LEASE_STOP } },
 	{ "no-life-check", MUTANT_NONE, WRONG_NO_LIFE_CHECK, PRE },
 	{ "no-new-life", MUTANT_NONE, WRONG_NO_NEW_LIFE, PRE },

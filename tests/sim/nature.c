@@ -95,7 +95,7 @@ static bool qemu_has_all_pages(struct step *step)
 
 /* ---- the target's keeper, and what the two say to each other ---- */
 
-/* One receiver per epoch (R7): that of the next move. */
+/* For the epoch of the next move (R7). */
 static bool awaits_receiver(const struct step *step)
 {
 	const struct site *site = step->site;
@@ -105,9 +105,7 @@ static bool awaits_receiver(const struct step *step)
 	    record->to == step->move.node)
 		return true;
 	return record->phase == OWNER_HELD && record->node != step->move.node &&
-	       record->feeder == NOBODY &&
-	       (record->epoch + 1 > site->prepared ||
-		step->rules->wrong == WRONG_RECEIVER_REPLACED);
+	       record->feeder == NOBODY;
 }
 
 static bool starts_receiver(struct step *step)
@@ -122,7 +120,7 @@ static bool starts_receiver(struct step *step)
 		return false;
 	site_end_copy(site);
 	site->copy = COPY_INCOMING;
-	site->attempt = site->prepared = site->record.epoch + held;
+	site->attempt = site->record.epoch + held;
 	site->permitted = 0;
 	step->vm->offers += held;
 	step_say(step, "a receiver for epoch %d", site->attempt);

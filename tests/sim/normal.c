@@ -27,7 +27,6 @@ static void shift_site(struct site *site, int by)
 	shift_record(&site->next, by);
 	shift(&site->attempt, by);
 	shift(&site->offered, by);
-	shift(&site->prepared, by);
 	shift(&site->stopped_coming, by);
 	shift(&site->stopped_late, by);
 	shift(&site->running_coming, by);
@@ -66,8 +65,6 @@ static void normal_site(const struct rules *rules, struct vm *vm, int node)
 		site->ready = 0;
 	if (site->copy != COPY_LOADED)
 		site->asked = 0;
-	if (site->known && site->prepared <= site->record.epoch)
-		site->prepared = 0;
 	if (!any && !(receiver && site->attempt == site->stopped_coming))
 		site->stopped_coming = 0;
 	if (!any && !(receiver && site->attempt == site->stopped_late))

@@ -101,6 +101,7 @@ static void gather(const struct step *step, const struct owner *record, struct m
 		.cont_refused = site->refused,
 		.source_known = site->from != NOBODY,
 		.postcopy = site->agreed,
+		.ended = stop,
 	};
 }
 
@@ -231,10 +232,9 @@ static bool held_here(const struct site *site, int node)
 static bool reconciled(struct step *step, const struct owner *record)
 {
 	static const enum situation situations[COPIES] = {
-		[COPY_NONE] = SITUATION_ABSENT,
-		[COPY_COLD] = SITUATION_PRELAUNCH,
-		[COPY_RUNNING] = SITUATION_RUNNING,
-		[COPY_STOPPED] = SITUATION_PAUSED,
+		[COPY_NONE] = SITUATION_ABSENT,	     [COPY_COLD] = SITUATION_PRELAUNCH,
+		[COPY_RUNNING] = SITUATION_RUNNING,  [COPY_STOPPED] = SITUATION_PAUSED,
+		[COPY_FAULTING] = SITUATION_RUNNING,
 	};
 	struct site *site = step->site;
 	struct facts facts = {

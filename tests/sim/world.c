@@ -183,7 +183,7 @@ void site_end_copy(struct site *site)
 void site_forget(struct site *site)
 {
 	site->known = site->permitted = site->starting = site->resuming = 0;
-	site->heard = site->unwanted = site->refused = site->agreed = 0;
+	site->heard = site->unwanted = site->refused = 0;
 	site->said = site->told_long = site->released = site->gone = 0;
 	site->offered = site->wanted = site->ready = 0;
 	site->from = site->target = NOBODY;

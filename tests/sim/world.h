@@ -53,7 +53,8 @@ struct site {
 	uint8_t starting, resuming;
 
 	uint8_t offered, target, wanted, ready, said, told_long, released, gone;
-	uint8_t heard, unwanted, refused, from, agreed;
+	uint8_t heard, unwanted, refused, from;
+	uint8_t agreed; /* upon postcopy, with this receiver: known to later keepers too (R7) */
 
 	uint8_t write, flight; /* the write that is not answered, and where it is */
 	uint8_t former;	       /* the request on its way was made in a former life of the node */
@@ -62,8 +63,7 @@ struct site {
 	uint8_t asked;	       /* different writes since the copy was loaded (V6) */
 	struct record next;
 
-	uint8_t prepared; /* epoch of the last receiver here: known to later keepers too (R7) */
-	uint8_t policy;	  /* at the end of the lease, as the keeper has it beside its copy */
+	uint8_t policy; /* at the end of the lease, as the keeper has it beside its copy */
 	uint8_t stopped_coming, running_coming; /* messages on their way here: their attempt */
 	uint8_t stopped_late;			/* one that was overtaken */
 };
@@ -121,7 +121,6 @@ enum wrong {
 	WRONG_LEASE_KILLS_FULL_COPIES,
 	WRONG_PERMISSION_KEPT,
 	WRONG_TOLD_KEEPS_PERMISSION,
-	WRONG_RECEIVER_REPLACED,
 	WRONG_NO_LIFE_CHECK,
 	WRONG_NO_NEW_LIFE,
 	WRONG_REJOIN_DURING_FENCE,

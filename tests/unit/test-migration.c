@@ -96,7 +96,8 @@ static struct migration_facts facts_of(enum kind kind, enum migration_copy copy)
 					 .lease = true,
 					 .copy = copy,
 					 .attempt = moving ? EPOCH : EPOCH - 1,
-					 .target = "beta" };
+					 .target = "beta",
+					 .postcopy = kind == MOVING_HERE_POST };
 }
 
 static void expect(const struct migration_facts *facts, enum migration_action action,
@@ -248,6 +249,21 @@ static void R7_a_receiver_of_another_epoch_is_never_used(void **state)
 	}
 }
 
+/* In postcopy a second receiver would wait for a stream that went to the first. */
+static void R7_in_postcopy_a_receiver_that_agreed_to_nothing_declines(void **state)
+{
+	struct migration_facts facts = facts_of(MOVING_HERE_POST, COPY_INCOMING);
+
+	facts.stopped_heard = true;
+	expect(&facts, MIGRATION_WAIT, "agreed upon");
+	facts.postcopy = false;
+	expect(&facts, MIGRATION_WRITE_DECLINE, "another one was agreed upon");
+	facts.copy = COPY_LOADED;
+	expect(&facts, MIGRATION_WRITE_TAKE, "it has the guest, whatever was forgotten");
+	facts = facts_of(MOVING_HERE, COPY_INCOMING);
+	expect(&facts, MIGRATION_WAIT, "precopy needs no agreement");
+}
+
 /* It waits while the record is before the epoch that it is for: the move may be written, and the
  * stream be read to its end, before this side is told. */
 static void a_receiver_waits_for_its_epoch_and_no_longer(void **state)
@@ -354,6 +370,8 @@ static void postcopy_takes_back_only_when_the_other_copy_is_proven_gone(void **s
 	expect(&target, MIGRATION_WAIT, "silence");
 	target.other_copy_gone = true;
 	expect(&target, MIGRATION_DESTROY, "proof");
+	target.ended = true;
+	expect(&target, MIGRATION_NONE, "a user ends it: core/reconcile does");
 	expect(&feeder, MIGRATION_WAIT, "still feeding");
 	feeder.released = true;
 	expect(&feeder, MIGRATION_WAIT, "that the target runs is not that it has all pages");
@@ -457,6 +475,7 @@ int main(void)
 		cmocka_unit_test(R2_without_a_lease_nothing_continues_and_nothing_is_moved),
 		cmocka_unit_test(R7_a_move_names_a_receiver_of_exactly_the_next_epoch),
 		cmocka_unit_test(R7_a_receiver_of_another_epoch_is_never_used),
+		cmocka_unit_test(R7_in_postcopy_a_receiver_that_agreed_to_nothing_declines),
 		cmocka_unit_test(a_receiver_waits_for_its_epoch_and_no_longer),
 		cmocka_unit_test(R6_the_target_takes_when_it_has_all_and_the_source_said_stopped),
 		cmocka_unit_test(the_source_goes_on_only_while_all_of_it_holds),
