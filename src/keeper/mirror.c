@@ -2,11 +2,13 @@
 #include "keeper/mirror.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "keeper/copy.h"
 #include "keeper/dial.h"
@@ -20,9 +22,11 @@
 #include "util/log.h"
 #include "util/mem.h"
 #include "wire/json.h"
+#include "wire/tcp.h"
 
 struct disk {
 	char name[64];
+	int fd; /* ours of QEMU's connection; -1 */
 	bool started, ready, ended;
 };
 
@@ -106,6 +110,8 @@ static void on_connected(void *ctx, int fd, const struct error *err)
 		return;
 	}
 	disk->started = true;
+	disk->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	tcp_give_up_after(fd, mirror->keeper->config->timers.migration_stall);
 	mirror->script = script_new(mirror->keeper);
 	script_add_fd(mirror->script, job, fd);
 	script_add(mirror->script, "blockdev-add",
@@ -142,6 +148,7 @@ static int take_disks(struct mirror *mirror, json_t *disks, struct error *err)
 
 		if (!name || strlen(name) >= sizeof(mirror->disks[i].name))
 			return error_bad_data(err, "the target names a disk that is none");
+		mirror->disks[i].fd = -1;
 		(void)snprintf(mirror->disks[i].name, sizeof(mirror->disks[i].name), "%s", name);
 		mirror->count++;
 	}
@@ -193,11 +200,25 @@ void mirror_end(struct mirror *mirror, mirror_fn ended)
 	script_run(mirror->script, on_cancelled, mirror);
 }
 
+/* QEMU waits without end for a target that says nothing, with its monitor and its guest: when it is
+ * told to call a mirror off, and in `blockdev-del` (docs/QEMU.md).  Nothing is left to wait for
+ * then. */
+void mirror_shut(struct mirror *mirror)
+{
+	for (size_t i = 0; mirror && i < mirror->count; i++) {
+		if (mirror->disks[i].fd >= 0)
+			(void)shutdown(mirror->disks[i].fd, SHUT_RDWR);
+		cleanup_closep(&mirror->disks[i].fd);
+		mirror->disks[i].fd = -1;
+	}
+}
+
 static void on_dropped(void *ctx, int r, const struct error *err)
 {
 	struct mirror *mirror = ctx;
 
 	mirror->script = NULL;
+	mirror_shut(mirror);
 	tell(mirror, r, err);
 }
 
@@ -317,6 +338,7 @@ struct mirror *mirror_free(struct mirror *mirror)
 		return NULL;
 	dial_cancel(mirror->dial);
 	script_cancel(mirror->script);
+	mirror_shut(mirror);
 	if (monitor_answers(mirror->keeper->monitor)) {
 		script = script_new(mirror->keeper);
 		for (size_t i = 0; i < mirror->count; i++) {

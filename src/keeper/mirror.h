@@ -17,6 +17,9 @@ int mirror_begin(struct keeper *keeper, const char *host, json_t *disks, mirror_
 		 struct mirror **ret, struct error *err);
 /* The vcpus stand still: both sides are equal once `ended` comes. */
 void mirror_end(struct mirror *mirror, mirror_fn ended);
+/* Nothing more goes to the target, whatever becomes of it: what waits for it has failed.  Takes
+ * NULL. */
+void mirror_shut(struct mirror *mirror);
 /* Calls it off, or forgets what has ended.  Takes NULL, returns NULL. */
 struct mirror *mirror_free(struct mirror *mirror);
 /* Those of a keeper that died: a disk takes one at a time.  Before a new move is begun. */

@@ -276,6 +276,12 @@ bool sender_shut(struct sender *sender)
 	return sender && sender->stream >= 0 && shutdown(sender->stream, SHUT_RDWR) == 0;
 }
 
+void sender_shut_mirrors(struct sender *sender)
+{
+	if (sender)
+		mirror_shut(sender->mirror);
+}
+
 void sender_event(struct sender *sender, const char *name, json_t *data)
 {
 	if (sender)

@@ -21,6 +21,8 @@ bool sender_has_mirrors(const struct sender *sender); /* takes NULL */
 void sender_end_mirrors(struct sender *sender, sender_fn ended);
 /* Ends the stream, which makes QEMU fail and its guest run on.  False: there is none. */
 bool sender_shut(struct sender *sender);
+/* Its mirrors have failed, if they have not ended.  Takes NULL. */
+void sender_shut_mirrors(struct sender *sender);
 void sender_event(struct sender *sender, const char *name, json_t *data);
 /* Calls off what can be; takes NULL, returns NULL. */
 struct sender *sender_free(struct sender *sender);

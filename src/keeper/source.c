@@ -119,6 +119,7 @@ void source_fail(struct source *source, const char *why)
 	if (source->failed)
 		return;
 	source->failed = true;
+	sender_shut_mirrors(source->sender);
 	if (!source->late)
 		migration_failed(source->keeper, why);
 	keeper_look(source->keeper);

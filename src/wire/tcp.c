@@ -2,6 +2,7 @@
 #include "wire/tcp.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -10,6 +11,7 @@
 #include <sys/socket.h>
 
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/error.h"
 
 /* A host that is gone without a word is noticed after KEEP_IDLE + KEEP_COUNT * KEEP_INTERVAL. */
@@ -71,6 +73,15 @@ static int make_socket(int family, int *ret_fd, struct error *err)
 	return *ret_fd < 0 ? error_set(err, -errno, "cannot make a socket: %m") : 0;
 }
 
+/* Without it the kernel sends again for a quarter of an hour, and asks no host that owes it an
+ * acknowledgement whether it is there. */
+void tcp_give_up_after(int fd, uint64_t usec)
+{
+	unsigned msec = usec / USEC_PER_MSEC > INT_MAX ? INT_MAX : (unsigned)(usec / USEC_PER_MSEC);
+
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &msec, sizeof(msec));
+}
+
 /* Neither waits with small messages nor believes for ever in a host that is gone. */
 static void tune(int fd)
 {
@@ -87,6 +98,7 @@ static void tune(int fd)
 	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
 		(void)setsockopt(fd, options[i].level, options[i].name, &options[i].value,
 				 sizeof(options[i].value));
+	tcp_give_up_after(fd, (KEEP_IDLE + KEEP_COUNT * KEEP_INTERVAL) * USEC_PER_SEC);
 }
 
 int tcp_listen(const char *address, struct error *err)

@@ -3,6 +3,7 @@
  * have to be looked up, and a resolver that hangs would hang the loop.  Descriptors are
  * close-on-exec and non-blocking. */
 #pragma once
+#include <stdint.h>
 
 struct error;
 
@@ -12,6 +13,8 @@ int tcp_listen(const char *address, struct error *err);
  * first use of it.  Who uses it sets the deadline. */
 int tcp_connect(const char *address, struct error *err);
 int tcp_accept(int listener, struct error *err);
+/* What is sent and not received by the other host for so long ends the connection. */
+void tcp_give_up_after(int fd, uint64_t usec);
 unsigned tcp_port(int fd); /* our own end's; 0: it has none */
 /* -EINVAL with a sentence when it is no such address. */
 int tcp_check(const char *address, struct error *err);

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import tempfile
 import urllib.error
@@ -85,10 +86,11 @@ class Consul:
 				['ip', 'netns', 'exec', self.namespaces[i], PROGRAM, 'agent', '-config-file', str(self.dir / f'{i}.json')],
 				stdin=subprocess.DEVNULL, stdout=out, stderr=out, preexec_fn=die_with_us)
 
-	def kill(self, i):
-		self.processes[i].kill()
-		self.processes[i].wait()
-		self.processes[i] = None
+	def kill(self, i, number=signal.SIGKILL):
+		self.processes[i].send_signal(number)
+		if number == signal.SIGKILL:
+			self.processes[i].wait()
+			self.processes[i] = None
 
 	def leave(self, i):
 		"""It goes as one does that is shut down in order: the others forget its node."""
@@ -102,19 +104,28 @@ class Consul:
 			self.switch.mend(f'c{i}')
 			if not self.processes[i]:
 				self.run(i)
+			else:
+				self.kill(i, signal.SIGCONT)
 		self.switch.mend()
 		self.settle()
 
 	def ask(self, i, method, path, body=None):
 		"""None while it does not serve."""
+		answer = self.ask_bytes(i, method, path, body)
+		try:
+			return answer and json.loads(answer)
+		except ValueError:
+			return None
+
+	def ask_bytes(self, i, method, path, body=None):
 		data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
 		request = urllib.request.Request(f'http://{self.host(i)}:8500/v1/{path}', data,
 			{'X-Consul-Token': MASTER}, method=method)
 		try:
 			with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request,
 					timeout=5) as answer:
-				return json.loads(answer.read() or b'null')
-		except (OSError, urllib.error.URLError, ValueError):
+				return answer.read()
+		except (OSError, urllib.error.URLError):
 			return None
 
 	def alive(self):
@@ -124,6 +135,20 @@ class Consul:
 		"""As these see it, or None."""
 		seen = {self.ask(i, 'GET', 'status/leader') for i in servers}
 		return next((i for i in servers if seen == {f'{self.host(i)}:8300'}), None)
+
+	def leader(self):
+		"""Which one leads, by whoever of them answers; waits until one does."""
+		def known():
+			seen = (self.ask(i, 'GET', 'status/leader') for i in self.alive())
+			return next((str(i) for one in seen for i in self.alive() if one == f'{self.host(i)}:8300'), None)
+		return int(wait(known, 'a server of Consul leads', DEADLINE, self.dump))
+
+	def read(self, key):
+		"""The value of a key."""
+		def answered():
+			answers = (self.ask_bytes(i, 'GET', f'kv/{key}?raw&consistent') for i in self.alive())
+			return next((value for value in answers if value), None)
+		return wait(answered, f'Consul tells {key}', DEADLINE, self.dump)
 
 	def voters(self, servers):
 		"""All servers have a vote, also one that left and came back (as long as none is away)."""

@@ -9,6 +9,7 @@ import pathlib
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 
@@ -27,6 +28,21 @@ def ip(*args, namespace=None):
 
 def die_with_us():
 	ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def read_znode(host, path):
+	"""By a session of its own; None while there is no such znode.  Numbers are of the protocol."""
+	with socket.create_connection((host, PORT), timeout=5) as server, server.makefile('rb') as answers:
+		def ask(request):
+			server.sendall(struct.pack('>i', len(request)) + request)
+			[length] = struct.unpack('>i', answers.read(4))
+			return answers.read(length)
+		ask(struct.pack('>iqiqi16s', 0, 0, 5000, 0, 16, b''))
+		name = path.encode()
+		answer = ask(struct.pack(f'>iii{len(name)}s?', 1, 4, len(name), name, False))
+		_, _, error, length = struct.unpack_from('>iqii', answer + bytes(4))
+		server.sendall(struct.pack('>iii', 8, 2, -11))
+		return answer[20:20 + length] if error == 0 else None
 
 
 class Switch:
@@ -179,6 +195,16 @@ class ZooKeeper:
 		"""All that run serve."""
 		self.wait(lambda: all(self.mode(i) for i in range(self.count) if self.processes[i]),
 			'all servers of ZooKeeper serve')
+
+	def read(self, path):
+		"""The value of a znode, asked of any server that answers."""
+		def answered():
+			for i in range(self.count):
+				with contextlib.suppress(OSError, struct.error):
+					if self.processes[i] and (value := read_znode(self.host(i), path)) is not None:
+						return value
+			return None
+		return self.wait(answered, f'ZooKeeper tells {path}')
 
 	def heal(self):
 		"""All servers and links as at the beginning."""

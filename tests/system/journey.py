@@ -3,10 +3,10 @@
 hears a guest on all of them."""
 import os
 import re
-import socket
 import threading
 
 from drover import Failure, wait
+from field import Loopback
 
 LINE = re.compile(rb'C ([0-9a-f]+) [0-9a-f]+ ([0-9a-f]+) [0-9a-f]+\Z')
 DISK_LINE = re.compile(rb'(?:D|DISK) ([0-9a-f]+) ([0-9a-f]+)\Z')
@@ -15,22 +15,18 @@ RING = 32
 DISK_WORDS = f'hz=100 ws=4 rate=4 disk={RING}'
 
 
-def free_port():
-	with socket.socket() as probe:
-		probe.bind(('127.0.0.1', 0))
-		return probe.getsockname()[1]
-
-
-def make_cluster(new_host, directory, names=('alpha', 'beta'), **config):
-	"""Hosts with agents that share one embedded store, each with a certificate.  A busy machine gets
-	more time for a switch than a user's would."""
+def make_cluster(new_host, directory, names=('alpha', 'beta'), field=None, **config):
+	"""Hosts with agents of one cluster, each with a certificate; on loopback unless they get a field.
+	A busy machine gets more time for a switch than a user's would."""
+	field = field or Loopback(directory)
 	timers = {'migration_switch': '10s', 'migration_take_back': '2s', 'migration_keep': '5s'}
 	config['timers'] = timers | config.get('timers', {})
 	hosts = []
 	for name in names:
-		host = new_host(name, store=f'local:{directory}/store.db',
-			cluster={'address': '127.0.0.1', 'port': free_port()}, **config)
+		host = new_host(name, **field.config(name), **config)
+		host.command = field.command(name)
 		hosts.append(host.start_agent())
+		host.wait(lambda h=host: h.drover('cluster', 'status').rc == 0, 'its store answers')
 	hosts[0].cli('cluster', 'init')
 	for host in hosts[1:]:
 		token = hosts[0].cli('cluster', 'token').out.strip()

@@ -4,9 +4,9 @@ halted, and what has to hold afterwards.  For the kill tests of migration and it
 import json
 import pathlib
 import signal
-import sqlite3
 
 from drover import Failure, micro, wait
+from field import Loopback
 from journey import DISK_WORDS, Witness, dump, make_cluster, share_volumes, wait_runs_on
 
 NAME = 'm1'
@@ -28,13 +28,16 @@ STEPS = [*[('S', step) for step in SOURCE + RECORD], *[('T', step) for step in T
 DISK_STEPS = [('S' if '.source.' in step else 'T', step) for step in OF_DISKS]
 # Who is left alone waits this long, not a minute.
 TIMERS = {'migration_keep': '3s', 'migration_offer': '10s'}
+# An election of the servers takes less.
+TIMERS_OF_FIELD = {'session': '8s', 'migration_stall': '5s'}
 
 
 class Scene:
-	def __init__(self, new_host, directory, names=('alpha', 'beta'), shared=False, **parameters):
-		self.directory, self.parameters, self.shared = pathlib.Path(directory), parameters, shared
-		self.hosts = make_cluster(new_host, directory, names, timers=TIMERS,
-			storage={'shared': shared})
+	def __init__(self, new_host, directory, names=('alpha', 'beta'), shared=False, field=None, **parameters):
+		self.field = field or Loopback(directory)
+		self.parameters, self.shared = parameters, shared
+		self.hosts = make_cluster(new_host, directory, names, self.field,
+			timers=TIMERS | (TIMERS_OF_FIELD if self.field.servers else {}), storage={'shared': shared})
 		if shared:
 			share_volumes(self.hosts)
 		self.volumes = [volume['name'] for volume in parameters.get('volumes', [])] + \
@@ -113,13 +116,10 @@ class Scene:
 			if not name.endswith('.gone.raw')]
 
 	def owner(self):
-		db = sqlite3.connect(self.directory / 'store.db', timeout=20)
-		try:
-			[[value]] = db.execute('SELECT value FROM keys WHERE key = ?',
-				(f'/drover/vms/{NAME}/owner',))
-			return json.loads(value)
-		finally:
-			db.close()
+		return self.field.read(f'/drover/vms/{NAME}/owner')
+
+	def wait(self, fact, what, deadline=None):
+		return wait(fact, what, deadline, lambda: dump(self.hosts))
 
 	def witness(self):
 		return Witness(self.hosts, NAME)

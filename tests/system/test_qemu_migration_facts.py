@@ -403,6 +403,7 @@ def mirror(pair, directory):
 	pair.target.ask('nbd-server-start', addr={'type': 'fd', 'data': {'str': 'nbd'}})
 	pair.target.ask('block-export-add', type='nbd', id='export', node_name='disk', name='disk',
 		writable=True)
+	pair.connection = connected.dup()
 	pair.source.give('nbd', connected)
 	pair.source.ask('blockdev-add', driver='nbd', node_name='remote', export='disk',
 		server={'type': 'fd', 'str': 'nbd'})
@@ -462,6 +463,20 @@ def test_a_switch_with_the_mirror_at_work_is_not_refused(mirrored):
 	mirrored.source.wait_migration('completed')
 	[job] = mirrored.source.ask('query-block-jobs')
 	assert job['device'] == 'mirror'
+
+
+def test_the_node_of_a_mirror_is_not_deleted_under_a_silent_target_until_its_connection_is_shut(mirrored):
+	source = mirrored.source
+	source.ask('block-job-cancel', device='mirror', force=True)
+	source.wait_event('BLOCK_JOB_CANCELLED', device='mirror')
+	mirrored.target.freeze()
+	source.tell('blockdev-del', node_name='remote')
+	assert source.silent()
+	mirrored.connection.shutdown(socket.SHUT_RDWR)
+	source.wait(lambda: 'remote' not in {node['node-name'] for node in source.ask('query-named-block-nodes')},
+		'the node is gone')
+	source.ask('migrate_cancel')
+	source.counts_on()
 
 
 # ---- cancel, and a target that does nothing ----
