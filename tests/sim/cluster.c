@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sessions, leases and what comes back (ownership protocol, section 7). */
 #include "core/mutant.h"
+#include "sim/clock.h"
 #include "sim/nature.h"
 
 /* From here no write that was made under the old life can land: the store sees it by the version
@@ -43,23 +44,26 @@ void cluster_power_off(struct world *world, const struct rules *rules, int node)
 		site->stopped_coming = site->stopped_late = site->running_coming = 0;
 	}
 	world->node[node].up = world->node[node].connected = world->node[node].lease = 0;
-	world->node[node].slow = 0;
+	world->node[node].slow = world->node[node].frozen = 0;
 }
 
 static bool lease_ends(struct step *step)
 {
 	struct node *node = step->node;
 
-	if (node_reaches_store(step->world, step->move.node) || !node->lease || !node->up)
+	bool over = step->rules->time ? clock_lease_ended(step, step->move.node)
+				      : !node_reaches_store(step->world, step->move.node);
+
+	if (!over || !node->lease || !node->up)
 		return false;
 	node->lease = 0;
 	for (int v = 0; v < step->rules->vms; v++) {
 		struct site *site = &step->world->vm[v].site[step->move.node];
 
-		site->lapsed = site->write != WRITE_NONE;
 		/* What was won under it is void, for a keeper that hangs too: it looks at the
-		 * lease before each `cont`. */
-		if (!MUTANT(CONT_AFTER_LEASE))
+		 * lease before each `cont`.  With clocks, core/lease says so. */
+		site->lapsed = site->write != WRITE_NONE && !step->rules->time;
+		if (!MUTANT(CONT_AFTER_LEASE) && !step->rules->time)
 			site->permitted = 0;
 		if (site->keeper == KEEPER_ALIVE)
 			site_lease_over(step, site);
@@ -71,9 +75,13 @@ static bool session_ends(struct step *step)
 {
 	struct node *node = step->node;
 
+	bool over = !node->connected &&
+		    (!node->lease || step->rules->wrong == WRONG_EXPIRE_BEFORE_LEASE);
+
+	if (step->rules->time)
+		over = clock_session_ended(step, step->move.node);
 	/* A store that is away ends no session. */
-	if (node->connected || step->world->store_down || !node->session ||
-	    (node->lease && step->rules->wrong != WRONG_EXPIRE_BEFORE_LEASE))
+	if (!over || step->world->store_down || !node->session)
 		return false;
 	node->session = 0;
 	return true;
@@ -112,7 +120,11 @@ static bool joins(struct step *step)
 	for (int v = 0; v < step->rules->vms; v++)
 		return_of(step, &step->world->vm[v], node->life == LIFE_FENCED);
 	node->life = LIFE_ALIVE;
-	node->session = node->lease = 1;
+	node->session = 1;
+	if (step->rules->time)
+		clock_joined(step, step->move.node);
+	else
+		node->lease = 1;
 	node->revoked = node->proof = 0;
 	if (step->rules->wrong != WRONG_NO_NEW_LIFE)
 		node->seen = 0;
@@ -127,7 +139,8 @@ static bool store_comes_back(struct step *step)
 	if (!world->store_down || step->move.node != 0)
 		return false;
 	world->store_down = 0;
-	for (int i = 0; i < step->rules->nodes; i++)
+	clock_store_up(step);
+	for (int i = 0; i < step->rules->nodes && !step->rules->time; i++)
 		if (world->node[i].up && world->node[i].connected)
 			world->node[i].lease = world->node[i].session;
 	return true;
@@ -142,12 +155,15 @@ static bool repairs(struct step *step)
 		if (node->up)
 			return false;
 		node->up = 1;
+		/* No kernel resumes the session of the one before. */
+		node->session = 0;
+		step->world->time.node[step->move.node].lease = (struct lease){ 0 };
 		return true;
 	case MOVE_RECONNECTS:
 		if (node->connected || !node->up)
 			return false;
 		node->connected = 1;
-		if (!step->world->store_down)
+		if (!step->world->store_down && !step->rules->time)
 			node->lease = node->session;
 		return true;
 	case MOVE_STORE_UP:

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "sim/clock.h"
 #include "sim/nature.h"
 
 static bool keeper_dies(struct step *step)
@@ -40,7 +41,7 @@ static bool cont_refused(struct step *step)
 	struct site *site = step->site;
 
 	if (site->copy != COPY_LOADED || !site->permitted || site->keeper != KEEPER_ALIVE ||
-	    site->write != WRITE_NONE || !step->node->lease || site->refused)
+	    site->write != WRITE_NONE || !clock_lease(step, step->move.node) || site->refused)
 		return false;
 	site->refused = 1;
 	return true;
@@ -87,6 +88,8 @@ static bool store_goes_away(struct step *step)
 	for (int v = 0; v < step->rules->vms; v++)
 		for (int i = 0; i < step->rules->nodes; i++)
 			world->vm[v].site[i].flight = FLIGHT_NONE;
+	for (int i = 0; i < step->rules->nodes; i++)
+		clock_parted(step, i);
 	return true;
 }
 
@@ -115,6 +118,7 @@ bool fault_step(struct step *step)
 		if (!step->node->connected)
 			return false;
 		step->node->connected = 0;
+		clock_parted(step, step->move.node);
 		return true;
 	case FAULT_POWER:
 		cluster_power_off(step->world, step->rules, step->move.node);

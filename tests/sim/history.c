@@ -9,7 +9,9 @@
 
 #define MOVES_MIN 40
 #define MOVES_MAX 160
-#define CLOSING_TRIES 200000
+#define DRIFT 9900 /* a little less than the hundredth that a lease allows for */
+#define CLOSING_TRIES 20000
+#define TRIES 50
 
 struct random {
 	uint64_t state;
@@ -52,7 +54,11 @@ void history_rules(uint64_t seed, struct rules *ret)
 					       : LEASE_KEEP,
 		.faults = (int)random_below(&random, 7),
 		.offers = 1 + (int)random_below(&random, 6),
+		.time = one_in(&random, 3),
+		.store = (enum store_kind)random_below(&random, STORES),
 	};
+	for (int i = 0; i < NODES; i++)
+		ret->drift[i] = ((int)random_below(&random, 3) - 1) * DRIFT;
 }
 
 /* ---- choosing ---- */
@@ -91,14 +97,23 @@ static void note(struct history *history, struct move move, const struct outcome
 	history->violation = outcome->violation;
 }
 
+/* Most candidates are not possible at most times; that must not make a fault, which mostly is, the
+ * more likely one. */
 static void try_one(struct history *history, struct world *world, const struct pools *pools,
 		    enum move_class class, struct random *random)
 {
-	struct move move = pools->of[class][random_below(random, pools->n[class])];
 	struct outcome outcome = { 0 };
 
-	if (world_step(&history->rules, world, move, &outcome))
+	for (int i = 0; i < TRIES; i++) {
+		struct move move = pools->of[class][random_below(random, pools->n[class])];
+
+		if (world_seldom((enum move_kind)move.kind) && !one_in(random, 8))
+			continue;
+		if (!world_step(&history->rules, world, move, &outcome))
+			continue;
 		note(history, move, &outcome);
+		return;
+	}
 }
 
 /* ---- the end: no more faults, repairs, and the VM runs (L1) ---- */
@@ -117,7 +132,7 @@ static void close_history(struct history *history, struct world *world, const st
 
 	world->faults = (uint8_t)history->rules.faults;
 	for (int i = 0; i < CLOSING_TRIES && !history->violation; i++) {
-		if (all_run(&history->rules, world) && i > 1000)
+		if (all_run(&history->rules, world) && i > 100)
 			return;
 		if (history->n == HISTORY_MOVES)
 			break;
@@ -133,7 +148,8 @@ void history_run(uint64_t seed, const struct rules *rules, struct history *ret)
 	struct random random = { seed };
 	struct pools pools;
 	struct world world;
-	size_t moves = MOVES_MIN + random_below(&random, MOVES_MAX - MOVES_MIN);
+	size_t moves = (MOVES_MIN + random_below(&random, MOVES_MAX - MOVES_MIN)) *
+		       (rules->time ? 3 : 1); /* a third of them is renewals and time */
 
 	ret->seed = seed;
 	ret->rules = *rules;
@@ -141,8 +157,7 @@ void history_run(uint64_t seed, const struct rules *rules, struct history *ret)
 	ret->violation = NULL;
 	pools_init(rules, &pools);
 	world_init(rules, &world);
-	/* Most candidates are not possible at most times. */
-	for (size_t i = 0; i < 60 * moves && ret->n < moves && !ret->violation; i++)
+	for (size_t i = 0; i < 2 * moves && ret->n < moves && !ret->violation; i++)
 		try_one(ret, &world, &pools, choose_class(&random), &random);
 	if (!ret->violation)
 		close_history(ret, &world, &pools);

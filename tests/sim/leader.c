@@ -2,6 +2,7 @@
 /* Fencing (ownership protocol, 7.3): part of the surroundings, since the production core has no
  * leader yet.  What it saw, what it ordered and what it has proof of are steps of their own, so all
  * of it may be old when its next write lands; the writes themselves check the `life` record. */
+#include "sim/clock.h"
 #include "sim/nature.h"
 
 static bool sees(struct step *step)
@@ -88,7 +89,7 @@ static bool proven(const struct step *step)
 	if (node->power && wrong != WRONG_POWER_OFF_LATE)
 		return false;
 	return wrong == WRONG_NO_PROOF || !node->up || blocklist ||
-	       (wrong == WRONG_LEASE_ONLY_PROOF && !node->lease);
+	       (wrong == WRONG_LEASE_ONLY_PROOF && !clock_lease(step, step->move.node));
 }
 
 static bool has_proof(struct step *step)

@@ -19,6 +19,7 @@ enum mutant mutant_now;
 /* The world in which it is looked for: the smallest where it shows. */
 struct setting {
 	bool post, disks, stale, users;
+	bool time; /* histories only */
 	int faults, offers;
 	enum lease_policy policy;
 };
@@ -27,6 +28,7 @@ struct setting {
 #define PRE_2 .in = { .faults = 2, .offers = 1, .policy = LEASE_STOP }
 #define USERS .in = { .users = true, .faults = 2, .offers = 1, .policy = LEASE_STOP }
 #define LATE .in = { .stale = true, .faults = 1, .offers = 1, .policy = LEASE_STOP }
+#define TIME .in = { .time = true }
 #define POST_LATE .in = { .post = true, .stale = true, .offers = 1, .policy = LEASE_STOP }
 
 static const struct wrong_rule {
@@ -88,6 +90,10 @@ static const struct wrong_rule {
 	{ "recover-holds", MUTANT_NONE, WRONG_RECOVER_HELD, PRE },
 	{ "not-there-yet-is-no", MUTANT_NONE, WRONG_NOT_THERE_YET, PRE },
 	{ "stale-read", MUTANT_NONE, WRONG_STALE_READ, LATE },
+	{ "lease-from-the-answer", MUTANT_NONE, WRONG_LEASE_FROM_ANSWER, TIME },
+	{ "lease-of-two-ttl", MUTANT_NONE, WRONG_LEASE_OF_TWO_TTL, TIME },
+	{ "wall-clock", MUTANT_NONE, WRONG_WALL_CLOCK, TIME },
+	{ "clock-monotonic", MUTANT_NONE, WRONG_CLOCK_MONOTONIC, TIME },
 	{ "any-epoch", MUTANT_NONE, WRONG_ANY_EPOCH,
 	  .in = { .faults = 1, .offers = 2, .policy = LEASE_STOP } },
 };
@@ -136,6 +142,7 @@ static bool simulated(const struct wrong_rule *rule, bool tell)
 
 		history_rules(seed, &rules);
 		rules.wrong = rule->wrong;
+		rules.time |= rule->in.time;
 		history_run(seed, &rules, history);
 		caught = history->violation != NULL;
 		if (caught) {
@@ -165,7 +172,7 @@ int main(int argc, char **argv)
 			continue;
 		looked++;
 		mutant_now = rule->mutant;
-		if (!explored(rule, argc > 1) && !simulated(rule, argc > 1)) {
+		if ((rule->in.time || !explored(rule, argc > 1)) && !simulated(rule, argc > 1)) {
 			printf("%-32s NOT CAUGHT\n", rule->name);
 			missed++;
 		}

@@ -2,11 +2,13 @@
 #include "sim/nature.h"
 
 #include "core/mutant.h"
+#include "sim/clock.h"
 
 static bool linked(const struct step *step, int other)
 {
-	return step->node->up && step->node->link && step->world->node[other].up &&
-	       step->world->node[other].link;
+	const struct node *there = &step->world->node[other];
+
+	return step->node->up && step->node->link && there->up && there->link && !there->frozen;
 }
 
 static bool alive(const struct step *step)
@@ -26,7 +28,8 @@ static bool qemu_switches(struct step *step)
 	    site->target != step->move.other || target->copy != COPY_INCOMING ||
 	    target->attempt != site->attempt || !linked(step, step->move.other) ||
 	    !node_reaches_store(step->world, step->move.node) ||
-	    !node_reaches_store(step->world, step->move.other) || !step->node->lease)
+	    !node_reaches_store(step->world, step->move.other) ||
+	    clock_lease_use(step, step->move.vm, step->move.node, 2 * USEC_PER_SEC) != LEASE_USABLE)
 		return false;
 	site->copy = step->rules->post ? COPY_FEEDING : COPY_SWITCHING;
 	if (step->rules->post && step->rules->wrong != WRONG_POSTCOPY_NO_STOP)
@@ -278,7 +281,7 @@ static bool keeper_begins(struct step *step)
 	if (!step->node->up || site->keeper != (wakes ? KEEPER_HUNG : KEEPER_DEAD))
 		return false;
 	site->keeper = KEEPER_ALIVE;
-	if (!step->node->lease) {
+	if (!clock_lease(step, step->move.node)) {
 		site_lease_over(step, site);
 		site->permitted = 0;
 	}

@@ -5,7 +5,7 @@
 
 #include "core/mutant.h"
 #include "core/reconcile.h"
-#include "sim/parts.h"
+#include "sim/clock.h"
 
 static const char *write_name(enum write_kind kind)
 {
@@ -80,13 +80,14 @@ static void gather(const struct step *step, const struct owner *record, struct m
 {
 	const struct site *site = step->site;
 	bool stop = step->vm->stop;
+	enum lease_use use = clock_lease_use(step, step->move.vm, step->move.node, 0);
 
 	*ret = (struct migration_facts){
 		.node = node_name(step->move.node),
 		.record = record,
 		.write_open = site->write != WRITE_NONE,
-		.permitted = site->permitted,
-		.lease = step->node->lease,
+		.permitted = site->permitted && use != LEASE_LAPSED,
+		.lease = use == LEASE_USABLE,
 		.copy = (enum migration_copy)site->copy,
 		.attempt = site->attempt,
 		.wanted = site->wanted && !stop,
@@ -238,7 +239,7 @@ static bool reconciled(struct step *step, const struct owner *record)
 	};
 	struct site *site = step->site;
 	struct facts facts = {
-		.lease_over = !step->node->lease,
+		.lease_over = !clock_lease(step, step->move.node),
 		.paused_by_lease = site->paused,
 		.claims_held = held_here(site, step->move.node),
 		.held_elsewhere = owner_check_here(record, node_name(step->move.node), NULL) < 0,
@@ -256,6 +257,9 @@ static bool reconciled(struct step *step, const struct owner *record)
 		}
 		return ask(step, WRITE_ACQUIRE);
 	case ACTION_RESUME:
+		/* The keeper's renewal is refused, and it tries again later. */
+		if (!facts.claims_held)
+			return false;
 		site->resuming = 1;
 		return ask(step, WRITE_RENEW);
 	case ACTION_CLEANUP:
@@ -306,6 +310,7 @@ bool site_look(struct step *step)
 bool site_start(struct step *step)
 {
 	struct site *site = step->site;
+	enum lease_use use = clock_lease_use(step, step->move.vm, step->move.node, 0);
 
 	if (!site->starting || site->write != WRITE_NONE || site->keeper != KEEPER_ALIVE ||
 	    !step->node->up || step->node->slow)
@@ -318,7 +323,7 @@ bool site_start(struct step *step)
 	site->starting = 0;
 	if (site->copy != COPY_COLD)
 		return true;
-	if (!site->permitted || !(step->node->lease || MUTANT(CONT_AFTER_LEASE))) {
+	if (!site->permitted || !(use == LEASE_USABLE || MUTANT(CONT_AFTER_LEASE))) {
 		site_end_copy(site);
 		return true;
 	}
@@ -370,7 +375,8 @@ void site_answered(struct step *step, bool done)
 	if (!site->resuming)
 		return;
 	site->resuming = 0;
-	if (site->copy == COPY_STOPPED && site->permitted && step->node->lease)
+	if (site->copy == COPY_STOPPED && site->permitted &&
+	    clock_lease_use(step, step->move.vm, step->move.node, 0) == LEASE_USABLE)
 		site_run(step, step->move.node, COPY_RUNNING, "resume");
 }
 

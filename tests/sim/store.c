@@ -4,7 +4,7 @@
  * the function that the agent uses. */
 #include <string.h>
 
-#include "sim/parts.h"
+#include "sim/clock.h"
 
 static bool may_land(const struct step *step, const struct ghost *request)
 {
@@ -101,7 +101,8 @@ void store_ask(struct step *step, int node, struct site *site)
 	site->flight = FLIGHT_ASKED;
 	site->former = 0;
 	site->stale = at->life != LIFE_ALIVE;
-	site->lapsed = !at->lease;
+	site->lapsed = !at->lease && !step->rules->time;
+	clock_asked(step, step->move.vm, node);
 }
 
 void store_recover(struct step *step)

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "sim/clock.h"
 #include "sim/nature.h"
 #include "sim/parts.h"
 
@@ -28,7 +29,7 @@ void step_say(struct step *step, const char *format, ...)
 static const struct {
 	const char *name;
 	enum move_class class;
-	bool no_vm, other;
+	bool no_vm, other, no_node, seldom;
 } kinds[MOVES] = {
 	[MOVE_STORE] = { "the request reaches the store" },
 	[MOVE_STORE_ANSWER_LOST] = { "the request reaches the store, its answer is lost",
@@ -38,8 +39,10 @@ static const struct {
 	[MOVE_ANSWER_LOST] = { "the answer is lost", CLASS_LOSS },
 	[MOVE_REPEAT] = { "the same request again" },
 	[MOVE_STORE_TWICE] = { "the request reaches the store and will once more", CLASS_LOSS },
-	[MOVE_GHOST_LANDS] = { "a request of an earlier life lands", CLASS_NORMAL, .other = true },
-	[MOVE_GHOST_LOST] = { "a request of an earlier life is lost", CLASS_LOSS, .other = true },
+	[MOVE_GHOST_LANDS] = { "a request of an earlier life lands", CLASS_NORMAL, .other = true,
+			       .no_node = true },
+	[MOVE_GHOST_LOST] = { "a request of an earlier life is lost", CLASS_LOSS, .other = true,
+			      .no_node = true },
 	[MOVE_TOLD] = { "the keeper is told the record" },
 	[MOVE_TOLD_OLD] = { "the keeper is told what the record was before", CLASS_LOSS },
 	[MOVE_STOPPED_ARRIVES] = { "`stopped` arrives" },
@@ -53,10 +56,11 @@ static const struct {
 	[MOVE_START] = { "the start goes on" },
 	[MOVE_RECEIVE] = { "a receiver is started" },
 	[MOVE_OFFER] = { "the offer is agreed upon", CLASS_NORMAL, .other = true },
-	[MOVE_TOLD_LONG] = { "no `running` in time" },
-	[MOVE_RELEASED] = { "the stopped copy was kept long enough" },
-	[MOVE_GIVE_UP] = { "the target gives up" },
-	[MOVE_CALLED_OFF] = { "the source calls it off", CLASS_NORMAL, .other = true },
+	[MOVE_TOLD_LONG] = { "no `running` in time", CLASS_NORMAL, .seldom = true },
+	[MOVE_RELEASED] = { "the stopped copy was kept long enough", CLASS_NORMAL, .seldom = true },
+	[MOVE_GIVE_UP] = { "the target gives up", CLASS_NORMAL, .seldom = true },
+	[MOVE_CALLED_OFF] = { "the source calls it off", CLASS_NORMAL, .seldom = true,
+			      .other = true },
 	[MOVE_GONE_HEARD] = { "the other copy is told to be gone", CLASS_NORMAL, .other = true },
 	[MOVE_KEEPER_STARTS] = { "a new keeper" },
 	[MOVE_KEEPER_WAKES] = { "the keeper wakes" },
@@ -65,6 +69,11 @@ static const struct {
 	[MOVE_RESUMES] = { "the switch fails, QEMU resumes by itself" },
 	[MOVE_LOADS] = { "QEMU has loaded everything" },
 	[MOVE_PAGES] = { "all pages are there", CLASS_NORMAL, .other = true },
+	[MOVE_TIME] = { "time goes on", CLASS_NORMAL, .seldom = true, .no_vm = true, .other = true,
+			.no_node = true },
+	[MOVE_RENEWAL_SENT] = { "a renewal is sent", CLASS_NORMAL, .no_vm = true },
+	[MOVE_RENEWAL_LANDS] = { "the renewal reaches the store", CLASS_NORMAL, .no_vm = true },
+	[MOVE_RENEWAL_ANSWERED] = { "the renewal is answered", CLASS_NORMAL, .no_vm = true },
 	[MOVE_LEASE_ENDS] = { "the lease ends", CLASS_NORMAL, .no_vm = true },
 	[MOVE_SESSION_ENDS] = { "the session ends", CLASS_NORMAL, .no_vm = true },
 	[MOVE_JOINS] = { "the node joins", CLASS_NORMAL, .no_vm = true },
@@ -82,6 +91,7 @@ static const struct {
 	[MOVE_BOOTS] = { "the host boots", CLASS_REPAIR, .no_vm = true },
 	[MOVE_RECONNECTS] = { "the node sees the store again", CLASS_REPAIR, .no_vm = true },
 	[MOVE_LINK_MENDED] = { "the link is mended", CLASS_REPAIR, .no_vm = true },
+	[MOVE_THAWS] = { "the host goes on", CLASS_REPAIR, .no_vm = true },
 	[MOVE_DISKS_MENDED] = { "the disks answer again", CLASS_REPAIR, .no_vm = true },
 	[MOVE_STORE_UP] = { "the store is back", CLASS_REPAIR, .no_vm = true },
 	[MOVE_USER_STARTS] = { "a user wants it to run", CLASS_REPAIR },
@@ -98,6 +108,8 @@ static const struct {
 	[FAULT_CANCELLED] = { "FAULT a user cancels", CLASS_FAULT },
 	[FAULT_DISKS] = { "FAULT the disks hang", CLASS_FAULT, .no_vm = true },
 	[FAULT_STORE] = { "FAULT the store is away", CLASS_FAULT, .no_vm = true },
+	[FAULT_FREEZES] = { "FAULT the host is suspended", CLASS_FAULT, .no_vm = true },
+	[FAULT_CLOCK] = { "FAULT the wall clock jumps back", CLASS_FAULT, .no_vm = true },
 	[FAULT_USER_POLICY] = { "FAULT a user changes the lease policy", CLASS_FAULT },
 	[FAULT_USER_STOPS] = { "FAULT a user wants it off", CLASS_FAULT },
 };
@@ -107,10 +119,19 @@ enum move_class world_class(enum move_kind kind)
 	return kinds[kind].class;
 }
 
-/* A ghost is named by its place. */
-static bool is_ghost(enum move_kind kind)
+bool world_seldom(enum move_kind kind)
 {
-	return kind == MOVE_GHOST_LANDS || kind == MOVE_GHOST_LOST;
+	return kinds[kind].seldom;
+}
+
+/* What `other` counts: a ghost is named by its place, time goes on by strides. */
+static int others_of(const struct rules *rules, enum move_kind kind)
+{
+	if (!kinds[kind].other)
+		return 1;
+	if (kind == MOVE_TIME)
+		return rules->time ? TIME_STRIDES : 0;
+	return kinds[kind].no_node ? GHOSTS : rules->nodes;
 }
 
 size_t world_candidates(const struct rules *rules, struct move ret[CANDIDATES])
@@ -119,10 +140,8 @@ size_t world_candidates(const struct rules *rules, struct move ret[CANDIDATES])
 
 	for (int kind = 0; kind < MOVES; kind++) {
 		int vms = kinds[kind].no_vm ? 1 : rules->vms;
-		int nodes = is_ghost((enum move_kind)kind) ? 1 : rules->nodes;
-		int others = is_ghost((enum move_kind)kind) ? GHOSTS
-			     : kinds[kind].other	    ? rules->nodes
-							    : 1;
+		int nodes = kinds[kind].no_node ? 1 : rules->nodes;
+		int others = others_of(rules, (enum move_kind)kind);
 
 		for (int v = 0; v < vms; v++)
 			for (int i = 0; i < nodes; i++)
@@ -141,7 +160,7 @@ void world_describe(const struct rules *rules, struct move move, const struct ou
 	if (!kinds[move.kind].no_vm && rules->vms > 1)
 		(void)snprintf(vm, sizeof(vm), " vm%d", move.vm);
 	(void)snprintf(buffer, size, "%s%s: %s%s%s",
-		       is_ghost((enum move_kind)move.kind) ? "--" : node_name(move.node), vm,
+		       kinds[move.kind].no_node ? "--" : node_name(move.node), vm,
 		       kinds[move.kind].name, outcome->text[0] ? ": " : "", outcome->text);
 }
 
@@ -225,6 +244,7 @@ void world_init(const struct rules *rules, struct world *ret)
 		vm->site[0].copy = COPY_RUNNING;
 		vm->site[0].fresh = vm->site[0].permitted = 1;
 	}
+	clock_init(rules, ret);
 }
 
 /* ---- what must hold after each step ---- */
@@ -245,11 +265,24 @@ bool world_runs(const struct rules *rules, const struct world *world, int vm)
 	return false;
 }
 
+/* Vcpus must not run under a live keeper. */
+static bool too_late(const struct step *step, int i)
+{
+	const struct node *node = &step->world->node[i];
+
+	if (!node->up || node->frozen || node->revoked)
+		return false;
+	return step->rules->time ? clock_too_late(step, i) : !node->lease;
+}
+
 static void check(struct step *step)
 {
 	const struct rules *rules = step->rules;
 	const struct world *world = step->world;
+	bool late[NODES];
 
+	for (int i = 0; i < rules->nodes; i++)
+		late[i] = too_late(step, i);
 	for (int v = 0; v < rules->vms; v++) {
 		int running = 0;
 
@@ -257,8 +290,7 @@ static void check(struct step *step)
 			const struct site *site = &world->vm[v].site[i];
 			bool runs = site_vcpus_run(site);
 
-			if (runs && site->keeper == KEEPER_ALIVE && world->node[i].up &&
-			    !world->node[i].lease && !world->node[i].revoked &&
+			if (runs && site->keeper == KEEPER_ALIVE && late[i] &&
 			    site->policy != LEASE_KEEP)
 				step_fail(step, "V4 vcpus run after the lease");
 			runs |= rules->wrong == WRONG_EARLY_BLOCK_ACTIVATE &&
@@ -294,8 +326,9 @@ bool nature_can_tell(const struct world *world, int v, int i)
 	const struct vm *vm = &world->vm[v];
 	const struct site *site = &vm->site[i];
 
-	return node_reaches_store(world, i) && node->session && site->keeper == KEEPER_ALIVE &&
-	       site->write == WRITE_NONE && (!site->known || site->record.epoch < vm->record.epoch);
+	return node_reaches_store(world, i) && node->session && !node->frozen &&
+	       site->keeper == KEEPER_ALIVE && site->write == WRITE_NONE &&
+	       (!site->known || site->record.epoch < vm->record.epoch);
 }
 
 /* Without delays on the way from the store, every keeper knows what there is to be known. */
@@ -325,6 +358,40 @@ static void streams_end(struct step *step)
 		}
 }
 
+static bool is_of_clock(enum move_kind kind)
+{
+	return (kind >= MOVE_TIME && kind < MOVE_LEASE_ENDS) || kind == MOVE_THAWS ||
+	       kind == FAULT_FREEZES || kind == FAULT_CLOCK;
+}
+
+/* On a host that is suspended nothing happens, but what others do to it. */
+static bool goes_on_without(const struct step *step)
+{
+	switch (step->move.kind) {
+	case MOVE_STORE:
+	case MOVE_STORE_TWICE:
+	case MOVE_STORE_ANSWER_LOST:
+	case MOVE_REQUEST_LOST:
+	case MOVE_ANSWER_LOST:
+	case MOVE_GHOST_LANDS:
+	case MOVE_GHOST_LOST:
+	case MOVE_TIME:
+	case MOVE_RENEWAL_LANDS:
+	case MOVE_SESSION_ENDS:
+	case MOVE_RECONNECTS:
+	case MOVE_LINK_MENDED:
+	case MOVE_THAWS:
+	case MOVE_STORE_UP:
+	case FAULT_CUT:
+	case FAULT_POWER:
+	case FAULT_LINK:
+	case FAULT_STORE:
+		return true;
+	default:
+		return step->move.kind >= MOVE_SEES && step->move.kind <= MOVE_RECOVER;
+	}
+}
+
 bool world_step(const struct rules *rules, struct world *world, struct move move,
 		struct outcome *ret)
 {
@@ -341,12 +408,16 @@ bool world_step(const struct rules *rules, struct world *world, struct move move
 	ret->text[0] = '\0';
 	if (kinds[move.kind].class == CLASS_FAULT && world->faults >= rules->faults)
 		return false;
+	if (step.node->frozen && !goes_on_without(&step))
+		return false;
 	if (move.kind <= MOVE_GHOST_LOST)
 		done = store_step(&step);
 	else if (move.kind == MOVE_LOOK)
 		done = site_look(&step);
 	else if (move.kind == MOVE_START)
 		done = site_start(&step);
+	else if (is_of_clock((enum move_kind)move.kind))
+		done = clock_step(&step);
 	else
 		done = nature_step(&step);
 	if (!done)

@@ -89,10 +89,28 @@ struct vm {
 enum life_state { LIFE_ALIVE, LIFE_FENCING, LIFE_FENCED };
 struct node {
 	uint8_t up, connected, session, lease, link, life, revoked;
-	uint8_t slow; /* its disks hang */
+	uint8_t slow;	/* its disks hang */
+	uint8_t frozen; /* suspended: nothing on it goes on */
 	/* What the leader has in hand: it saw the session missing, ordered the power off and has
 	 * not read it back, has proof that no copy of this node can do harm. */
 	uint8_t seen, power, proof;
+};
+
+/* See clock.h.  Microseconds; `sent`, `lease` and `won` by the node's own clock. */
+enum renewal { RENEWAL_NONE, RENEWAL_SENT, RENEWAL_LANDED, RENEWAL_ORPHAN };
+struct node_time {
+	struct lease lease;
+	uint64_t sent;
+	uint64_t expires; /* the store does not end the session before */
+	uint64_t slept, woke, woke_local;
+	int64_t jumped; /* its wall clock */
+	enum renewal renewal;
+	bool another; /* the next answer is the first one of a new session */
+};
+struct time {
+	uint64_t now;
+	struct node_time node[NODES];
+	uint64_t won[VMS][NODES]; /* when the last write was asked for */
 };
 
 struct world {
@@ -100,6 +118,7 @@ struct world {
 	struct vm vm[VMS];
 	uint8_t faults;
 	uint8_t store_down;
+	struct time time; /* only with rules.time; the explorer has none */
 };
 
 /* Rules that are wrong and live outside of the core. */
@@ -132,8 +151,15 @@ enum wrong {
 	WRONG_NOT_THERE_YET,
 	WRONG_STALE_READ,
 	WRONG_ANY_EPOCH,
+	WRONG_LEASE_FROM_ANSWER,
+	WRONG_LEASE_OF_TWO_TTL,
+	WRONG_WALL_CLOCK,
+	WRONG_CLOCK_MONOTONIC,
 	WRONGS,
 };
+
+enum store_kind { STORE_ZOOKEEPER, STORE_CONSUL, STORE_EMBEDDED, STORES };
+#define TIME_STRIDES 6
 
 struct rules {
 	int nodes, vms;
@@ -142,6 +168,9 @@ struct rules {
 	enum lease_policy policy;
 	int faults, offers; /* at most */
 	bool users;	    /* who stop and start the VM */
+	bool time;	    /* clocks, and leases in time */
+	enum store_kind store;
+	int drift[NODES]; /* of a node's clock, in millionths; the store promises true time */
 	enum wrong wrong;
 };
 
@@ -184,6 +213,10 @@ enum move_kind {
 	MOVE_LOADS,
 	MOVE_PAGES,
 	/* Time, the leader, repairs. */
+	MOVE_TIME,
+	MOVE_RENEWAL_SENT,
+	MOVE_RENEWAL_LANDS,
+	MOVE_RENEWAL_ANSWERED,
 	MOVE_LEASE_ENDS,
 	MOVE_SESSION_ENDS,
 	MOVE_JOINS,
@@ -200,6 +233,7 @@ enum move_kind {
 	MOVE_BOOTS,
 	MOVE_RECONNECTS,
 	MOVE_LINK_MENDED,
+	MOVE_THAWS,
 	MOVE_DISKS_MENDED,
 	MOVE_STORE_UP,
 	MOVE_USER_STARTS,
@@ -217,6 +251,8 @@ enum move_kind {
 	FAULT_CANCELLED,
 	FAULT_DISKS,
 	FAULT_STORE,
+	FAULT_FREEZES,
+	FAULT_CLOCK,
 	FAULT_USER_STOPS,
 	FAULT_USER_POLICY,
 	MOVES,
@@ -239,6 +275,8 @@ void world_init(const struct rules *rules, struct world *ret);
 bool world_step(const struct rules *rules, struct world *world, struct move move,
 		struct outcome *ret);
 enum move_class world_class(enum move_kind kind);
+/* Time that passes, and what ends a move before its time: else no history comes far. */
+bool world_seldom(enum move_kind kind);
 /* "n1 vm0: the keeper looks: asks for take (epoch 12)" */
 void world_describe(const struct rules *rules, struct move move, const struct outcome *outcome,
 		    char *buffer, size_t size);
