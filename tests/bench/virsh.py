@@ -86,6 +86,18 @@ def missing():
     return None
 
 
+def cpu_element(line):
+    """The CPU of a command line of QEMU's, in libvirt's words."""
+    model, *flags = re.search(r"-cpu (\S+)", line)[1].split(",")
+    if model in ("host", "max"):
+        return f"<cpu mode='{'maximum' if model == 'max' else 'host-passthrough'}' check='none'/>"
+    features = "".join(
+        f"<feature policy='{'disable' if value == 'off' else 'require'}' name='{name}'/>"
+        for name, value in (flag.split("=") for flag in flags if not flag.startswith("enforce")))
+    return (f"<cpu mode='custom' match='exact' check='none'><model>{model}</model>{features}"
+            "</cpu>")
+
+
 class Virsh:
     """A defined domain."""
 
@@ -107,11 +119,6 @@ class Virsh:
         """The same machine; what Drover gave its QEMU is read off its command line."""
         line = " ".join(self.argv)
         firmware = self.definition.get("firmware")
-        model = re.search(r"-cpu ([\w-]+)", line)[1]
-        cpu = (f"<cpu mode='custom' match='exact' check='none'><model>{model}</model></cpu>"
-               if model not in ("host", "max") else
-               "<cpu mode='host-passthrough' check='none'/>" if model == "host" else
-               "<cpu mode='maximum' check='none'/>")
         ports = "\n".join(f"    <controller type='pci' index='{i + 1}' model='pcie-root-port'/>"
                           for i in range(line.count("pcie-root-port,")))
         nic = f"""<interface type='bridge'><source bridge='{self.bridge}'/>
@@ -124,7 +131,7 @@ class Virsh:
             machine=re.search(r"-machine ([\w.-]+)", line)[1],
             loader=f"<loader readonly='yes' type='rom'>{firmware}</loader>" if firmware else "",
             kernel=self.definition["kernel"], kernel_args=self.definition["kernel_args"],
-            cpu=cpu, emulator=self.argv[0], disk=disk, ports=ports, directory=self.directory,
+            cpu=cpu_element(line), emulator=self.argv[0], disk=disk, ports=ports, directory=self.directory,
             serial=self.serial, nic=nic)
 
     def open(self, volume):

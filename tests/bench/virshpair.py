@@ -12,7 +12,7 @@ import time
 import uuid
 
 from host import run
-from virsh import PLACES, QEMU_CONF
+from virsh import PLACES, QEMU_CONF, cpu_element
 from watch import Trouble, wait_until
 
 LIBVIRTD_CONF = """\
@@ -114,13 +114,9 @@ class VirshPair:
         serial = os.path.join(self.directory, "serial.log")
         self.consoles = [serial]
         line = " ".join(argv)
-        model = re.search(r"-cpu ([\w-]+)", line)[1]
-        cpu = (f"<cpu mode='custom' match='exact' check='none'><model>{model}</model></cpu>"
-               if model not in ("host", "max") else
-               "<cpu mode='host-passthrough' check='none'/>")
         self.domain = DOMAIN.format(
             type="kvm" if accelerator == "kvm" else "qemu", memory=definition["memory"],
-            machine=re.search(r"-machine ([\w.-]+)", line)[1], cpu=cpu, emulator=argv[0],
+            machine=re.search(r"-machine ([\w.-]+)", line)[1], cpu=cpu_element(line), emulator=argv[0],
             serial=serial, firmware=definition["firmware"], kernel=definition["kernel"],
             kernel_args=definition["kernel_args"])
         self.sides = []
