@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "model/config.h"
 #include "node/ask.h"
@@ -27,7 +28,7 @@ struct batch {
 	size_t count;
 };
 
-static void arm(struct node *node);
+static void arm(struct node *node, uint64_t after);
 
 static void batch_done(struct job *job)
 {
@@ -53,7 +54,7 @@ static void on_written(void *ctx, int r, const uint64_t *versions, const struct 
 			vm->version[VM_STATE] = versions[i];
 	}
 	if (r < 0)
-		arm(node);
+		arm(node, WRITE_AFTER);
 	job_end(&batch->job);
 }
 
@@ -104,7 +105,7 @@ static void write_due(struct node *node)
 	for (size_t i = 0; i < BATCH; i++)
 		json_decref(ops[i].value);
 	if (more)
-		arm(node);
+		arm(node, WRITE_AFTER);
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
@@ -113,25 +114,34 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 	return 0;
 }
 
-static void arm(struct node *node)
+static void arm(struct node *node, uint64_t after)
 {
 	int enabled = 0;
 
-	if (node->states && sd_event_source_get_enabled(node->states, &enabled) >= 0 && enabled)
+	if (after && node->states && sd_event_source_get_enabled(node->states, &enabled) >= 0 &&
+	    enabled)
 		return;
-	node_timer(node, &node->states, WRITE_AFTER, on_timer, node);
+	node_timer(node, &node->states, after, on_timer, node);
+}
+
+/* What all others know is about the copy of another node: somebody may be waiting for this one. */
+static uint64_t patience(const struct node_vm *vm)
+{
+	const char *node = json_string_or(vm->said, "node", vm->node->config->node);
+
+	return strcmp(node, vm->node->config->node) != 0 && !elsewhere_holder(vm) ? 0 : WRITE_AFTER;
 }
 
 void states_changed(struct node_vm *vm)
 {
 	vm->state_due = true;
 	services_touch(vm->node);
-	arm(vm->node);
+	arm(vm->node, patience(vm));
 }
 
 /* What is said here of a VM that another node holds waits until that is over. */
 void states_look(struct node_vm *vm)
 {
 	if (vm->state_due && !elsewhere_holder(vm))
-		arm(vm->node);
+		arm(vm->node, patience(vm));
 }

@@ -51,4 +51,5 @@ def test_each_node_is_told_apart(pair):
 	assert [h.cli('node', '--format', 'json').json()['name'] for h in pair] == ['alpha', 'beta']
 	alpha.apply(micro('m1', kvm_host='beta'), args=['--no-wait'])
 	beta.wait_state('m1', 'running')
-	assert alpha.vm('m1')['wish'] == 'elsewhere' and alpha.qemus() == []
+	alpha.wait(lambda: alpha.vm('m1')['node'] == 'beta', 'alpha knows where it runs')
+	assert alpha.qemus() == []
