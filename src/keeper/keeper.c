@@ -40,6 +40,12 @@ enum situation keeper_situation(const struct keeper *keeper)
 	/* Not yet asked, as directly after adoption: nothing is decided before the answer. */
 	if (!run_state)
 		return SITUATIONS;
+	/* A migration that was called off lets QEMU forget how a guest that did not run any more
+	 * had ended (docs/QEMU.md). */
+	if (strcmp(run_state, "postmigrate") == 0 && keeper->copy->powered_off)
+		return SITUATION_POWERED_OFF;
+	if (strcmp(run_state, "postmigrate") == 0 && keeper->copy->panicked)
+		return SITUATION_PANICKED;
 	return situation_of_run_state(run_state);
 }
 

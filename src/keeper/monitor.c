@@ -78,12 +78,17 @@ static void set_mute(struct monitor *monitor, bool mute)
 }
 
 /* What an earlier keeper may not have heard as an event. */
-static void note_end_of_guest(struct keeper *keeper, const char *status)
+static void note_life_of_guest(struct keeper *keeper, const char *status)
 {
 	if (keeper->copy && strcmp(status, "shutdown") == 0)
 		copy_note(keeper, &keeper->copy->powered_off);
 	if (keeper->copy && strcmp(status, "guest-panicked") == 0)
 		copy_note(keeper, &keeper->copy->panicked);
+	/* Somebody has reset it at its monitor. */
+	if (keeper->copy && keeper->copy->powered_off && strcmp(status, "running") == 0) {
+		keeper->copy->powered_off = false;
+		(void)copy_save(keeper, keeper->copy, NULL);
+	}
 }
 
 static void on_status(void *ctx, int r, json_t *value, const struct error *err)
@@ -109,7 +114,7 @@ static void on_status(void *ctx, int r, json_t *value, const struct error *err)
 	if (strcmp(status, monitor->run_state) != 0) {
 		(void)snprintf(monitor->run_state, sizeof(monitor->run_state), "%s", status);
 		log_info("QEMU is %s", status);
-		note_end_of_guest(monitor->keeper, status);
+		note_life_of_guest(monitor->keeper, status);
 	}
 	if (monitor->again) {
 		monitor->again = false;

@@ -403,6 +403,9 @@ void source_event(struct source *source, const char *name, json_t *data, uint64_
 		source->stop_usec = usec;
 		source->stop_heard = clock_now();
 		timeline_number(source_timeline(source), "stop_usec", usec);
+	} else if (strcmp(name, "SHUTDOWN") == 0 || strcmp(name, "GUEST_PANICKED") == 0) {
+		/* Not by the run state, which is asked for: the switch may be the next event. */
+		source_fail(source, "the guest ended while it was being moved");
 	} else if (strncmp(name, "BLOCK_JOB_", 10) == 0) {
 		sender_event(source->sender, name, data);
 	}

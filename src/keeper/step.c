@@ -181,6 +181,7 @@ static void on_cont(void *ctx, int r, json_t *value, const struct error *err)
 	if (came) {
 		step_arrived(keeper);
 	} else {
+		checkpoint("keeper.source.resumed");
 		copy->attempt = 0;
 		copy->still = false;
 		(void)copy_save(keeper, copy, NULL);

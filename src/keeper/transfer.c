@@ -58,6 +58,18 @@ static enum migration_copy received_copy(const struct copy *copy, const char *ru
 	return !copy->ran || strcmp(run_state, "paused") == 0 ? COPY_LOADED : COPY_STOPPED;
 }
 
+/* What was sent away, or is kept still for that, comes to none of these: the guest has ended before
+ * it was stopped, or was let go on here by a keeper that did not come to write that down. */
+static bool has_ended(const struct copy *copy, const char *run_state)
+{
+	static const char *const ends[] = { "shutdown", "guest-panicked",
+					    "io-error", "internal-error",
+					    "watchdog", "suspended",
+					    NULL };
+
+	return copy->powered_off || one_of(run_state, ends);
+}
+
 /* COPIES: QEMU has not been heard lately, nothing may be decided. */
 enum migration_copy transfer_copy(const struct keeper *keeper)
 {
@@ -76,8 +88,8 @@ enum migration_copy transfer_copy(const struct keeper *keeper)
 	/* By the status, never by the run state: one that was stopped and then failed is in
 	 * `postmigrate` too (docs/QEMU.md). */
 	if (copy->attempt && strcmp(status, "completed") == 0)
-		return COPY_COMPLETED;
-	if (copy->still)
+		return has_ended(copy, run_state) ? COPY_STOPPED : COPY_COMPLETED;
+	if (copy->still && !has_ended(copy, run_state))
 		return still_copy(keeper);
 	if (is_postcopy(status))
 		return COPY_FEEDING;

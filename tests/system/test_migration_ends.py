@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest that ends by itself around a migration: it is started again, once, where it belongs."""
+import json
+import os
+import signal
+import socket
+
+import pytest
+
+import drover
+from drover import micro, wait
+from journey import dump, holder, make_cluster
+from test_kill import has_checkpoints
+
+pytestmark = pytest.mark.skipif(not has_checkpoints(), reason='this build has no checkpoints')
+
+
+def guest(host, **parameters):
+	return micro('m1', kvm_host=host.name, **parameters)
+
+
+def send(host, to, **parameters):
+	host.drover('apply', '-', input=json.dumps(guest(to, **parameters)))
+
+
+def press_power_button(host):
+	"""At QEMU's own socket, while no keeper holds it; the guest obeys."""
+	with socket.socket(socket.AF_UNIX) as monitor:
+		monitor.settimeout(drover.DEADLINE)
+		os.chdir(host.run / 'vms/m1')
+		monitor.connect('qmp.sock')
+		os.chdir('/')
+		monitor.sendall(b'{"execute":"qmp_capabilities"}{"execute":"system_powerdown"}')
+		text = b''
+		while b'"SHUTDOWN"' not in text:
+			text += monitor.recv(4096)
+
+
+def test_a_guest_that_was_let_go_on_at_the_source_and_powered_off_is_started_anew(new_host, tmp_path):
+	"""The keeper that let it go on dies before it has written that down, and the guest ends before
+	the next one comes: what is left looks like a copy that was sent away."""
+	alpha, beta = pair = make_cluster(new_host, tmp_path)
+	alpha.apply(guest(alpha))
+	pid = alpha.wait_state('m1', 'running')['pid']
+	beta.hold_at('keeper.receive.take')
+	alpha.hold_at('keeper.source.resumed')
+	send(alpha, beta)
+	beta.held('keeper.receive.take')
+	keeper = alpha.held('keeper.source.resumed')
+	alpha.kill_agent()
+	keeper.kill()
+	beta.hold_at()
+	alpha.hold_at()
+	press_power_button(alpha)
+	alpha.start_agent()
+	wait(lambda: holder(pair, 'm1') and holder(pair, 'm1').vm('m1')['pid'] != pid,
+		'the guest runs anew', dump=lambda: dump(pair))
+
+
+def unread(keeper):
+	"""What a keeper that is held has not read yet, of all its connections."""
+	found = b''
+	for number in os.listdir(f'/proc/{keeper.pid}/fd'):
+		taken = drover.pidfd_getfd(keeper.fd, int(number))
+		try:
+			with socket.socket(fileno=taken) as end:
+				taken = -1
+				found += end.recv(1 << 20, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+		except OSError:
+			pass  # no socket, one that listens, nothing there
+		finally:
+			if taken >= 0:
+				os.close(taken)
+	return found
+
+
+# QEMU 7.2 without KVM is told to stop its guest before it is copied: there it has to end before.
+KVM = os.environ.get('DROVER_ACCELERATOR') == 'kvm'
+STEP = 'keeper.source.copying' if KVM else 'keeper.source.stream'
+SAID = (b'"SHUTDOWN"', b'"pre-switchover"') if KVM else (b'"SHUTDOWN"',)
+
+
+def test_a_guest_that_powers_off_while_it_is_moved_is_not_switched(new_host, tmp_path):
+	"""Its keeper hears of the end and of the switch in one go.  What would arrive could not run, what
+	was sent would run on behind its end, and what is called off looks as if somebody had paused it."""
+	alpha, beta = pair = make_cluster(new_host, tmp_path)
+	words = {'words': 'hz=100 ws=16 rate=8 off=300', 'migration_bandwidth': '1MiB'}
+	alpha.apply(guest(alpha, **words))
+	alpha.hold_at(STEP)
+	send(alpha, beta, **words)
+	keeper = alpha.held(STEP)
+	alpha.kill_agent()  # it would end a keeper that says nothing
+	was = alpha.qemu('m1')
+	for word in SAID:
+		alpha.wait(lambda w=word: w in unread(keeper), f'QEMU has said {word}')
+	alpha.hold_at()
+	keeper.signal(signal.SIGCONT)
+	alpha.start_agent()
+	wait(lambda: was not in (alpha.qemu('m1'), beta.qemu('m1')) and holder(pair, 'm1'),
+		'it runs anew', dump=lambda: dump(pair))
+	assert '"cont-refused"' not in beta.text(beta.vm_log('m1', 'events.jsonl')), dump(pair)
+	assert '"migration-undone"' not in alpha.text(alpha.vm_log('m1', 'events.jsonl')), dump(pair)
