@@ -23,10 +23,10 @@
 #include "wire/json.h"
 
 #define VMS_PREFIX "/drover/vms/"
-/* Changes of others show a little later, those of ours are known from their answers; so a storm of
- * starts does not become a storm of listings. */
-#define LOOK_AFTER (50 * USEC_PER_MSEC)
-#define LOOK_SHARE 10 /* at most a tenth of our time goes into listings */
+/* The first change is looked at at once, those after it a little later; so a storm of starts does
+ * not become a storm of listings. */
+#define REST (50 * USEC_PER_MSEC)
+#define REST_SHARE 10 /* at most a tenth of our time goes into listings */
 #define DAMAGED_AGAIN (5 * USEC_PER_SEC)
 
 struct waiter {
@@ -42,6 +42,7 @@ struct records {
 	bool asked, again;
 	bool answered, known;
 	uint64_t asked_at, asked_written;
+	uint64_t rest_until; /* clock_now() */
 	char trouble[512];
 	struct waiter *waiters, *next_waiters; /* for this listing, and for the one after */
 };
@@ -60,6 +61,13 @@ static void look_in(struct records *records, uint64_t usec)
 		records->again = true;
 	else
 		node_timer(records->node, &records->look, usec, on_look, records);
+}
+
+static void look_when_rested(struct records *records)
+{
+	uint64_t now = clock_now();
+
+	look_in(records, records->rest_until > now ? records->rest_until - now : 0);
 }
 
 static void call_waiters(struct records *records)
@@ -163,9 +171,10 @@ static void on_listed(void *ctx, int r, const struct store_entry *entries, size_
 		      const struct error *err)
 {
 	struct records *records = ctx;
-	uint64_t took;
+	uint64_t now = clock_now();
 
 	records->asked = false;
+	records->rest_until = now + REST + (now - records->asked_at) * REST_SHARE;
 	if (r < 0) {
 		listing_failed(records, r, err);
 	} else {
@@ -184,11 +193,10 @@ static void on_listed(void *ctx, int r, const struct store_entry *entries, size_
 	records->next_waiters = NULL;
 	if (r < 0)
 		return;
-	took = clock_now() - records->asked_at;
-	if (records->again || records->waiters) {
-		records->again = false;
-		look_in(records, records->waiters ? 0 : LOOK_AFTER + took * LOOK_SHARE);
-	}
+	if (records->waiters)
+		look_in(records, 0);
+	else if (records->again)
+		look_when_rested(records);
 }
 
 static void list(struct records *records)
@@ -208,9 +216,7 @@ static void list(struct records *records)
 
 static void on_vms_changed(void *ctx)
 {
-	struct records *records = ctx;
-
-	look_in(records, records->answered ? LOOK_AFTER : 0);
+	look_when_rested(ctx);
 }
 
 static void on_self_changed(void *ctx)

@@ -216,8 +216,9 @@ static json_t *vm_json(const struct node_vm *vm, const struct volumes *volumes)
 		(void)json_object_update(object, vm->machine);
 	set_definition(object, vm);
 	set_told(object, vm);
-	/* A keeper here that tries to have it has more to say. */
-	if (elsewhere_holder(vm) && (!vm->told_now || state == VM_OFF))
+	/* A keeper here that tries to have it has more to say; one that ends what was sent has not.
+	 */
+	if (elsewhere_holder(vm) && (!vm->told_now || state == VM_OFF || state == VM_STOPPING))
 		elsewhere_set(vm, object);
 	set_uptime(object);
 	if (vm->told_now && json_is_null(json_object_get(object, "guest_agent")) &&

@@ -343,7 +343,8 @@ static void node_ready_mends_a_mode_that_cannot_be_read(void **state)
 static void an_order_that_was_given_up_is_not_written_after_that(void **state)
 {
 	static const char *const vms[] = { "m1", "m2", "m3" };
-	const struct fault hold = { .kind = FAULT_HOLD, .calls = FAULT_WRITES, .count = 3 };
+	/* The listing that tells of another's orders, and the three writes. */
+	const struct fault hold = { .kind = FAULT_HOLD, .calls = FAULT_CALLS, .count = 4 };
 	char key[RECORD_KEY_SIZE];
 	HOST host = host_make();
 	REPLY ensure = { 0 };
