@@ -23,9 +23,10 @@
 static int ask(const struct cli *cli, const char *command, json_t *args, json_t **ret_answer,
 	       struct error *err)
 {
-	const struct question question = {
-		.command = command, .args = args, .once = true, .timeout_usec = PATIENCE
-	};
+	const struct question question = { .command = command,
+					   .args = args,
+					   .once = strcmp(command, "cluster-status") != 0,
+					   .timeout_usec = PATIENCE };
 
 	return agent_ask(cli, &question, ret_answer, err);
 }
@@ -63,6 +64,18 @@ static void print_certificate(const json_t *certificate)
 		print_field("", trouble);
 }
 
+/* What is as it was from the beginning is not worth a line's reading. */
+static void print_schema(const json_t *schema)
+{
+	CLEANUP_FREE char *line =
+		xasprintf("schema %d, this node knows %d", (int)json_int_or(schema, "version", 0),
+			  (int)json_int_or(schema, "newest", 0));
+
+	print_field("records", line);
+	if (json_string_or(schema, "trouble", NULL))
+		print_field("", json_string_or(schema, "trouble", NULL));
+}
+
 static void print_status(const struct cli *cli, const json_t *answer)
 {
 	const char *cluster = json_string_or(answer, "cluster", NULL);
@@ -81,6 +94,7 @@ static void print_status(const struct cli *cli, const json_t *answer)
 	if (json_is_object(json_object_get(answer, "certificate")))
 		print_certificate(json_object_get(answer, "certificate"));
 	print_field("store", store);
+	print_schema(json_object_get(answer, "schema"));
 	if (json_array_size(members) == 0)
 		return;
 	printf("\n");

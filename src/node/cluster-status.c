@@ -12,6 +12,7 @@
 #include "node/records.h"
 #include "node/renewal.h"
 #include "node/session.h"
+#include "node/upgrade.h"
 #include "store/store.h"
 #include "tls/tls.h"
 #include "util/cleanup.h"
@@ -73,12 +74,13 @@ static json_t *answer_json(const struct look *look)
 		json_set_string(member, "name", name);
 		(void)json_array_append(list, member);
 	}
-	return json_pack("{s:s, s:s?, s:s?, s:s, s:s?, s:o, s:s, s:s, s:o}", "node",
+	return json_pack("{s:s, s:s?, s:s?, s:s, s:s?, s:o, s:s, s:s, s:o, s:o}", "node",
 			 node->config->node, "cluster", identity ? tls_identity_ca(identity) : NULL,
 			 "authority", json_string_or(look->authority, "node", NULL), "address",
 			 membership_address(node), "not_served", channel_trouble(node),
 			 "certificate", certificate_json(node), "store", store_address(node->store),
-			 "store_state", trouble ? trouble : session_words(node), "members", list);
+			 "store_state", trouble ? trouble : session_words(node), "schema",
+			 upgrade_json(node), "members", list);
 }
 
 /* "/drover/nodes/NAME/LEAF" of a member. */
@@ -97,6 +99,7 @@ static void take_node(struct look *look, const struct store_entry *entry)
 		return;
 	json_set_string(member, "address", json_string_or(entry->value, "address", NULL));
 	json_set_string(member, "version", json_string_or(entry->value, "version", NULL));
+	(void)json_object_set(member, "schema", json_object_get(entry->value, "schema"));
 }
 
 static void on_nodes(void *ctx, int r, const struct store_entry *entries, size_t count,

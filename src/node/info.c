@@ -9,6 +9,7 @@
 #include "node/facts.h"
 #include "node/membership.h"
 #include "node/node.h"
+#include "node/schema.h"
 #include "node/session.h"
 #include "store/store.h"
 #include "util/cleanup.h"
@@ -38,6 +39,7 @@ json_t *info_json(const struct node *node)
 	(void)json_object_del(value, "store_state"); /* it could be written, so it was well */
 	(void)json_object_set_new(value, "v", json_integer(1));
 	json_set_string(value, "version", DROVER_VERSION);
+	(void)json_object_set_new(value, "schema", schema_range_json());
 	json_set_string(value, "address", membership_address(node));
 	json_set_string(value, "machine", node->machine_id);
 	json_set_string(value, "told", clock_text(clock_wall(), now));

@@ -34,6 +34,7 @@
 #include "node/replacement.h"
 #include "node/services.h"
 #include "node/session.h"
+#include "node/upgrade.h"
 #include "node/vm.h"
 #include "storage/storage.h"
 #include "store/store.h"
@@ -83,6 +84,7 @@ struct node *node_free(struct node *node)
 	directory_close(node->directory);
 	records_close(node->records);
 	mode_close(node);
+	node->upgrade = upgrade_close(node->upgrade);
 	session_close(node->session);
 	lease_close(node->lease);
 	while (node->n_vms)
@@ -224,6 +226,7 @@ int node_open_store(struct node *node, struct error *err)
 	r = lease_open(node, err);
 	if (r < 0)
 		return r;
+	upgrade_open(node);
 	r = session_open(node, err);
 	if (r < 0)
 		return r;

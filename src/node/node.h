@@ -10,6 +10,7 @@
  *	placement    on which node a VM should be, and how it gets there
  *	slots        how many VMs move at the same time
  *	session      life and session of this node in the cluster
+ *	schema       the form of the records; upgrade: how they get into the next one
  *	lease        until when this node may be counted on, told to the keepers
  *	definitions  the one way in which a definition gets into the store
  *	directory    etc/drover/vms, watched
@@ -56,6 +57,7 @@ struct services;
 struct session;
 struct storage;
 struct store;
+struct upgrade;
 
 struct node {
 	struct config *config;
@@ -84,10 +86,17 @@ struct node {
 	struct info *info;
 	struct reexec *reexec;
 	struct replacement *replacement;
+	struct upgrade *upgrade;
 	struct order_wait *orders;
 	struct move *moves;
 	struct job *jobs;
 
+	/* The form of the records: node/schema.h. */
+	struct {
+		int64_t loaded;	  /* 0: not known yet */
+		uint64_t version; /* of the record, when it was looked at last; 0: there was none */
+		char trouble[400]; /* why we may not work with what stands there; "" */
+	} schema;
 	struct node_vm **vms; /* sorted by name */
 	size_t n_vms;
 	enum node_mode mode; /* NODE_READY as long as it is not known: see mode.h */

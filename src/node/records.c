@@ -13,6 +13,7 @@
 #include "node/directory.h"
 #include "node/mode.h"
 #include "node/node.h"
+#include "node/schema.h"
 #include "node/session.h"
 #include "node/vm.h"
 #include "store/store.h"
@@ -207,7 +208,7 @@ static void list(struct records *records)
 	records->again = false;
 	records->asked_at = clock_now();
 	records->asked_written = records->node->written;
-	r = store_list(records->node->store, VMS_PREFIX, on_listed, records, &err);
+	r = schema_list(records->node, VMS_PREFIX, on_listed, records, &err);
 	if (r < 0)
 		listing_failed(records, r, &err);
 	else

@@ -253,6 +253,20 @@ void reexec_begin(struct node *node, struct request *request)
 		refuse(reexec, err.text);
 }
 
+void reexec_same(struct node *node)
+{
+	struct reexec *reexec = node->reexec;
+
+	if (!reexec || reexec->check || reexec->going || reexec->due)
+		return;
+	log_info("starting anew");
+	free(reexec->program);
+	reexec->program = xstrdup("/proc/self/exe");
+	reexec->going = true;
+	node_timer(node, &reexec->drain, DRAIN, on_drained, reexec);
+	reexec_look(node);
+}
+
 bool reexec_due(const struct node *node)
 {
 	return node->reexec && node->reexec->due;
@@ -265,17 +279,14 @@ char *reexec_program(const struct node *node)
 
 int reexec_run(const char *program, char **argv, struct error *err)
 {
-	char *own = argv[0];
 	int r;
 
-	argv[0] = (char *)program;
 	(void)execv(program, argv);
 	r = -errno;
 	/* It was there a moment ago.  Guests and clients are better off with what we are. */
 	log_error("cannot run '%s': %s; going on as we were", program, strerror(-r));
-	argv[0] = own;
 	(void)execv("/proc/self/exe", argv);
-	return error_set(err, -errno, "cannot run '%s' again: %m", own);
+	return error_set(err, -errno, "cannot run '%s' again: %m", argv[0]);
 }
 
 /* ---- the child ---- */

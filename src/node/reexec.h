@@ -23,6 +23,8 @@ int reexec_listener(struct node *node);
 /* Looks whether the installed program can take over and lets it; `request` (NULL: a signal) is
  * answered only when it cannot. */
 void reexec_begin(struct node *node, struct request *request);
+/* The same program anew, with what has changed in the store. */
+void reexec_same(struct node *node);
 /* A job ended: was it the last one to wait for? */
 void reexec_look(struct node *node);
 /* The loop has ended: is it for this?  Then the descriptors in question will outlive us. */

@@ -15,6 +15,7 @@
 #include "node/lease.h"
 #include "node/node.h"
 #include "node/schema.h"
+#include "node/upgrade.h"
 #include "node/vm.h"
 #include "store/store.h"
 #include "util/cleanup.h"
@@ -36,10 +37,9 @@ struct session {
 	bool joined;
 	struct life life;
 	uint64_t life_version;
-	uint64_t schema_version; /* of that record; 0: there was none */
-	char trouble[512];	 /* why we have not joined */
-	bool lost_before;	 /* and not connected since: do not hurry */
-	char *id; /* of the session that we were in last, or were to resume; or NULL */
+	char trouble[512]; /* why we have not joined */
+	bool lost_before;  /* and not connected since: do not hurry */
+	char *id;	   /* of the session that we were in last, or were to resume; or NULL */
 	sd_event_source *retry, *reopen;
 };
 
@@ -106,15 +106,16 @@ static int write_life(struct session *session, uint64_t expected, struct error *
 	json_auto_t *value =
 		json_pack("{s:i, s:I, s:s, s:s}", "v", 1, "n", (json_int_t)session->life.n,
 			  "machine", node->machine_id, "root", node->config->paths.run);
-	json_auto_t *schema_value = schema_json();
+	const struct schema schema = { .version = schema_loaded(node) };
+	json_auto_t *schema_value = schema_json(&schema);
+	uint64_t known = node->schema.version;
 	const struct store_op ops[] = {
 		{ STORE_PUT, key_node(life, name, "life"), expected, life_value, false },
 		{ STORE_PUT, key_node(key, name, "session"), STORE_ANY, value, true },
 		{ STORE_PUT, key_node(info, name, "info"), STORE_ANY, info_value, false },
 		/* What was looked at must still stand: another node may raise it meanwhile. */
-		{ session->schema_version ? STORE_CHECK : STORE_PUT, SCHEMA_KEY,
-		  session->schema_version ? session->schema_version : STORE_ABSENT,
-		  session->schema_version ? NULL : schema_value, false },
+		{ known ? STORE_CHECK : STORE_PUT, SCHEMA_KEY, known ? known : STORE_ABSENT,
+		  known ? NULL : schema_value, false },
 	};
 
 	return ask_write(session->node, ops, ARRAY_SIZE(ops), session->node->config->timers.session,
@@ -221,12 +222,12 @@ static void on_schema(void *ctx, int r, const struct store_entry *entry, const s
 
 	if (begins_anew(session))
 		return;
-	if (r == 0)
-		r = schema_check(entry->value, &why);
-	else if (r != -ENOENT)
-		why = *err;
-	session->schema_version = r == 0 ? entry->version : 0;
 	if (r == 0 || r == -ENOENT)
+		r = schema_check(session->node, r == 0 ? entry : NULL, &why);
+	else
+		why = *err;
+	upgrade_look(session->node);
+	if (r == 0)
 		r = store_list(session->node->store,
 			       key_node(prefix, session->node->config->node, ""), on_listed,
 			       session, &why);
