@@ -28,6 +28,10 @@
 #include "util/mem.h"
 #include "wire/json.h"
 
+/* What a QEMU has that was told nothing, from 5.2 to 11.1. */
+#define QEMU_DOWNTIME_MS 300
+#define QEMU_BANDWIDTH (UINT64_C(128) << 20)
+
 struct sender {
 	struct keeper *keeper;
 	char *address;
@@ -187,21 +191,24 @@ static json_t *capability(const char *name, bool on)
 	return json_pack("{s:s, s:b}", "capability", name, "state", (int)on);
 }
 
-/* Limits of the order go before those of the definition, and those before QEMU's own. */
+/* The first that is not 0. */
+static json_int_t limit(uint64_t of_order, uint64_t of_definition, uint64_t of_qemu)
+{
+	return (json_int_t)(of_order ? of_order : of_definition ? of_definition : of_qemu);
+}
+
+/* Limits of the order go before those of the definition, and those before QEMU's own.  These are
+ * said too: QEMU would keep what it was told for a former try. */
 static json_t *parameters(const struct keeper *keeper)
 {
 	const struct definition *def = keeper->want.definition;
 	const struct want_move *move = &keeper->want.move;
-	uint64_t downtime = move->max_downtime_ms ? move->max_downtime_ms
-						  : def->migration_max_downtime / USEC_PER_MSEC;
-	uint64_t bandwidth = move->bandwidth ? move->bandwidth : def->migration_bandwidth;
-	json_t *set = json_pack("{s:s}", "tls-creds", PSK_ID);
 
-	if (downtime)
-		json_object_set_new(set, "downtime-limit", json_integer((json_int_t)downtime));
-	if (bandwidth)
-		json_object_set_new(set, "max-bandwidth", json_integer((json_int_t)bandwidth));
-	return set;
+	return json_pack("{s:s, s:I, s:I}", "tls-creds", PSK_ID, "downtime-limit",
+			 limit(move->max_downtime_ms, def->migration_max_downtime / USEC_PER_MSEC,
+			       QEMU_DOWNTIME_MS),
+			 "max-bandwidth",
+			 limit(move->bandwidth, def->migration_bandwidth, QEMU_BANDWIDTH));
 }
 
 static void configure(struct sender *sender)
