@@ -298,7 +298,8 @@ void migration_copy_ended(struct keeper *keeper)
 
 	migration->asking = migration->acting = false;
 	migration->status[0] = '\0';
-	migration->told_since = migration->taken_since = 0;
+	migration->told_since = migration->taken_since = migration->cont_after = 0;
+	migration->refusal[0] = '\0';
 	if (migration->receive) {
 		migration->timeline = timeline_end(migration->timeline, "failed",
 						   *migration->trouble ? migration->trouble
@@ -320,6 +321,8 @@ bool migration_hangs(const struct keeper *keeper)
 {
 	const struct migration *migration = keeper->migration;
 
+	if (*migration->refusal)
+		return true;
 	return migration->told_since &&
 	       clock_now() > migration->told_since + keeper->config->timers.migration_take_back;
 }
@@ -348,7 +351,19 @@ bool migration_words(const struct keeper *keeper, char *buffer, size_t size)
 	json_auto_t *value = migration_json(keeper);
 	const char *phase = json_string_or(value, "phase", "");
 
-	if (!value && belongs_elsewhere(keeper) && *keeper->migration->trouble)
+	if (*keeper->migration->refusal)
+		(void)snprintf(buffer, size,
+			       "it stands still after a move, whole: QEMU does not let it go on "
+			       "here: %s; tried again every second",
+			       keeper->migration->refusal);
+	else if (migration_hangs(keeper) && !ownership_held_here(keeper))
+		(void)snprintf(buffer, size,
+			       "it stands still, whole: it was sent to node '%s', which does not "
+			       "say that it runs there; the store decides which of the two goes on "
+			       "(does it answer? 'drover node status')",
+			       keeper->ownership->record.to[0] ? keeper->ownership->record.to
+							       : keeper->ownership->record.node);
+	else if (!value && belongs_elsewhere(keeper) && *keeper->migration->trouble)
 		(void)snprintf(buffer, size, "moving it to node '%s' did not work: %s; tried again",
 			       keeper->want.move.target, keeper->migration->trouble);
 	else if (!value)

@@ -31,6 +31,8 @@ struct migration {
 	bool acting;	  /* a `cont` or `migrate_cancel` is open */
 	bool never_ran;	  /* for certain: the copy, before the `cont` of this keeper */
 	bool cont_refused;
+	char refusal[200];	      /* what QEMU last said against a `cont`; "": nothing */
+	uint64_t cont_after;	      /* not tried again before; 0 */
 	char from[72], from_boot[40]; /* of the record that was taken: whom to give it back to */
 	uint64_t told_since;	      /* `stopped` is said since; 0: not yet */
 	uint64_t redial;	      /* when the target's door is tried again */

@@ -28,6 +28,7 @@
 #include "wire/json.h"
 
 #define LOOK_AGAIN (100 * USEC_PER_MSEC)
+#define CONT_AGAIN (1 * USEC_PER_SEC)
 
 static void on_written(struct keeper *keeper, int r, const struct error *err)
 {
@@ -153,6 +154,21 @@ static void came_back(struct keeper *keeper)
 							 : "the target did not take it");
 }
 
+/* A copy that may run and does not: it is the only one, so it is tried again, and told. */
+static void cont_failed(struct keeper *keeper, int r, const struct error *err)
+{
+	struct migration *migration = keeper->migration;
+
+	log_warning("%s; going by what QEMU says next", err->text);
+	migration->cont_after = clock_now() + CONT_AGAIN;
+	keeper_look_in(keeper, CONT_AGAIN);
+	if (r != -EREMOTEIO ||
+	    strncmp(migration->refusal, err->text, sizeof(migration->refusal) - 1) == 0)
+		return;
+	(void)snprintf(migration->refusal, sizeof(migration->refusal), "%s", err->text);
+	report_event(keeper, "cont-refused", NULL, "%s", err->text);
+}
+
 static void on_cont(void *ctx, int r, json_t *value, const struct error *err)
 {
 	struct keeper *keeper = ctx;
@@ -174,10 +190,10 @@ static void on_cont(void *ctx, int r, json_t *value, const struct error *err)
 		return;
 	}
 	if (r < 0) {
-		log_warning("cont: %s; going by what QEMU says next", err->text);
-		keeper_look_in(keeper, LOOK_AGAIN);
+		cont_failed(keeper, r, err);
 		return;
 	}
+	migration->refusal[0] = '\0';
 	if (came) {
 		step_arrived(keeper);
 	} else {
@@ -195,7 +211,12 @@ static void let_run(struct keeper *keeper)
 {
 	struct copy *copy = keeper->copy;
 	struct error err = { 0 };
+	uint64_t now = clock_now();
 
+	if (now < keeper->migration->cont_after) {
+		keeper_look_in(keeper, keeper->migration->cont_after - now);
+		return;
+	}
 	keeper->migration->never_ran = !copy->ran;
 	copy->ran = true;
 	copy->held = false;

@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """A guest that ends by itself around a migration: it is started again, once, where it belongs."""
+import fcntl
 import json
 import os
 import signal
 import socket
+import struct
 
 import pytest
 
 import drover
+import raw_qemu
 from drover import micro, wait
-from journey import dump, holder, make_cluster
+from journey import dump, holder, make_cluster, share_volumes
 from test_kill import has_checkpoints
 
 pytestmark = pytest.mark.skipif(not has_checkpoints(), reason='this build has no checkpoints')
+
+F_OFD_SETLK = 37  # asm-generic/fcntl.h; Python has no name for it
 
 
 def guest(host, **parameters):
@@ -72,6 +77,33 @@ def unread(keeper):
 			if taken >= 0:
 				os.close(taken)
 	return found
+
+
+def test_a_source_that_qemu_does_not_let_go_on_says_why_and_is_tried_again(new_host, tmp_path):
+	"""The move came to nothing, and meanwhile somebody else has the disk."""
+	alpha, beta = pair = make_cluster(new_host, tmp_path, storage={'shared': True})
+	share_volumes(pair)
+	alpha.apply(guest(alpha, disk=1))
+	alpha.wait_state('m1', 'running')
+	beta.hold_at('keeper.receive.take')
+	alpha.hold_at('keeper.source.back')
+	send(alpha, beta, disk=1)
+	receiver = beta.held('keeper.receive.take')
+	keeper = alpha.held('keeper.source.back')
+	with open(alpha.lib / 'volumes/m1/root.raw', 'rb') as disk:
+		fcntl.fcntl(disk, F_OFD_SETLK, struct.pack('hhqqi4x', fcntl.F_RDLCK, os.SEEK_SET,
+			raw_qemu.WRITE_LOCK, 1, 0))
+		keeper.signal(signal.SIGCONT)
+		alpha.hold_at()
+		alpha.wait(lambda: '"write" lock; tried again' in str(alpha.vm('m1')['reason']), 'it says why')
+		assert alpha.state('m1') == 'paused'
+	beta.hold_at()
+	receiver.signal(signal.SIGCONT)
+	wait(lambda: holder(pair, 'm1'), 'it runs', dump=lambda: dump(pair))
+	said = alpha.text(alpha.vm_log('m1', 'keeper.log'))
+	assert said.count('cont: Failed') < drover.DEADLINE, 'it is not tried all the time'
+	events = alpha.text(alpha.vm_log('m1', 'events.jsonl'))
+	assert events.count('"cont-refused"') == 1 and '"migration-undone"' in events, dump(pair)
 
 
 # QEMU 7.2 without KVM is told to stop its guest before it is copied: there it has to end before.
