@@ -27,6 +27,7 @@
 #define AGAIN_FIRST (1 * USEC_PER_SEC)
 #define AGAIN_MAX (20 * USEC_PER_SEC)
 #define RECONNECT (100 * USEC_PER_MSEC)
+#define LEASE_AGAIN (500 * USEC_PER_MSEC)
 
 struct migration *migration_new(struct keeper *keeper)
 {
@@ -239,6 +240,9 @@ static void note_times(struct keeper *keeper, const struct migration_decision *d
 	bool away = facts->record && facts->record->phase == OWNER_HELD &&
 		    strcmp(facts->record->node, facts->node) != 0;
 
+	/* Nobody tells when it is there again. */
+	if (decision->action == MIGRATION_WAIT && !facts->lease)
+		keeper_look_in(keeper, LEASE_AGAIN);
 	if (decision->action == MIGRATION_SAY_STOPPED && !migration->told_since) {
 		timeline_phase(migration->timeline, "completed");
 		migration->told_since = clock_now();

@@ -36,7 +36,11 @@ static void on_written(struct keeper *keeper, int r, const struct error *err)
 		log_info("write of the owner record: %s", err->text);
 	else if (keeper->ownership->record.phase == OWNER_MOVING)
 		checkpoint("keeper.source.moved");
-	keeper_look(keeper);
+	/* A refusal tells nothing new of the record, so the same would be asked at once. */
+	if (r < 0 && r != -ESTALE)
+		keeper_look_in(keeper, keeper->config->timers.store_retry);
+	else
+		keeper_look(keeper);
 }
 
 /* The guest runs and the record is ours again: the move is forgotten.  A `cont` gives a source its
@@ -79,6 +83,7 @@ static void write_move(struct keeper *keeper)
 	struct error err = { 0 };
 
 	keeper->copy->attempt = keeper->ownership->record.epoch + 1;
+	keeper->copy->end_ordered = false; /* by a keeper that died before a stop was taken back */
 	(void)snprintf(keeper->migration->status, sizeof(keeper->migration->status), "none");
 	if (copy_save(keeper, keeper->copy, &err) < 0) {
 		keeper->copy->attempt = 0;

@@ -12,7 +12,7 @@ import pytest
 import drover
 import raw_qemu
 from drover import micro, wait
-from journey import dump, holder, make_cluster, share_volumes
+from journey import dump, holder, make_cluster, share_volumes, wait_runs_on
 from test_kill import has_checkpoints
 
 pytestmark = pytest.mark.skipif(not has_checkpoints(), reason='this build has no checkpoints')
@@ -104,6 +104,28 @@ def test_a_source_that_qemu_does_not_let_go_on_says_why_and_is_tried_again(new_h
 	assert said.count('cont: Failed') < drover.DEADLINE, 'it is not tried all the time'
 	events = alpha.text(alpha.vm_log('m1', 'events.jsonl'))
 	assert events.count('"cont-refused"') == 1 and '"migration-undone"' in events, dump(pair)
+
+
+def test_a_stop_that_a_dead_keeper_had_begun_does_not_let_the_copy_go_early(new_host, tmp_path):
+	"""Its end was ordered once.  After a move it must not go before the other one runs, all the same."""
+	alpha, beta = make_cluster(new_host, tmp_path)
+	deaf = {'words': 'hz=100 ws=4 rate=4 power=ignore', 'graceful_timeout': '1h'}
+	alpha.apply(guest(alpha, **deaf))
+	alpha.wait_state('m1', 'running')
+	alpha.cli('stop', 'm1', '--no-wait')
+	alpha.wait_state('m1', 'stopping')
+	keeper = alpha.keeper('m1')
+	keeper.signal(signal.SIGSTOP)
+	alpha.cli('start', 'm1', '--no-wait')
+	keeper.kill()
+	alpha.wait_state('m1', 'running')
+	alpha.hold_at('keeper.source.moved')
+	send(alpha, beta, **deaf)
+	keeper = alpha.held('keeper.source.moved')
+	assert json.loads((alpha.run / 'vms/m1/copy.json').read_text())['end_ordered'] is False
+	alpha.hold_at()
+	keeper.signal(signal.SIGCONT)
+	wait_runs_on([alpha, beta], 'm1', beta)
 
 
 # QEMU 7.2 without KVM is told to stop its guest before it is copied: there it has to end before.
