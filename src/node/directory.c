@@ -12,6 +12,7 @@
 #include "model/config.h"
 #include "model/definition.h"
 #include "node/definitions.h"
+#include "node/disks.h"
 #include "node/events.h"
 #include "node/node.h"
 #include "node/records.h"
@@ -96,15 +97,22 @@ static int parse_file(struct file *file, struct error *err)
 	return r;
 }
 
-static void add_file(const struct directory *directory, const char *name, struct file **files,
-		     size_t *count)
+struct reading {
+	char *path; /* of the directory */
+	struct file *files;
+	size_t count;
+	int r;
+	struct error err;
+};
+
+static void add_file(struct reading *reading, const char *name)
 {
 	struct error err = { 0 };
 	struct file *file;
 
-	*files = xrealloc(*files, *count + 1, sizeof(**files));
-	file = &(*files)[(*count)++];
-	*file = (struct file){ .path = xasprintf("%s/%s", directory->path, name) };
+	reading->files = xrealloc(reading->files, reading->count + 1, sizeof(*reading->files));
+	file = &reading->files[reading->count++];
+	*file = (struct file){ .path = xasprintf("%s/%s", reading->path, name) };
 	if (parse_file(file, &err) < 0)
 		file->error = xstrdup(err.text);
 	file->vm = xstrdup(file->definition ? file->definition->name : name);
@@ -117,21 +125,56 @@ static int compare_names(const struct dirent **a, const struct dirent **b)
 	return strcmp((*a)->d_name, (*b)->d_name);
 }
 
-static int read_files(const struct directory *directory, struct file **ret_files, size_t *ret_count,
-		      struct error *err)
+static int read_directory(struct reading *reading)
 {
 	struct dirent **names = NULL;
-	int n = scandir(directory->path, &names, NULL, compare_names);
+	int n = scandir(reading->path, &names, NULL, compare_names);
 
 	if (n < 0)
-		return error_set(err, -errno, "cannot read '%s': %m", directory->path);
+		return error_set(&reading->err, -errno, "cannot read '%s': %m", reading->path);
 	for (int i = 0; i < n; i++) {
 		if (name_counts(names[i]->d_name))
-			add_file(directory, names[i]->d_name, ret_files, ret_count);
+			add_file(reading, names[i]->d_name);
 		free(names[i]);
 	}
 	free(names);
 	return 0;
+}
+
+static void reading_run(void *ctx)
+{
+	struct reading *reading = ctx;
+
+	reading->r = read_directory(reading);
+}
+
+static void reading_drop(void *ctx)
+{
+	struct reading *reading = ctx;
+
+	files_free(reading->files, reading->count);
+	free(reading->path);
+	free(reading);
+}
+
+static int read_files(const struct directory *directory, struct file **ret_files, size_t *ret_count,
+		      struct error *err)
+{
+	struct reading *reading = xcalloc(1, sizeof(*reading));
+	int r;
+
+	reading->path = xstrdup(directory->path);
+	r = disk_run(&disk_definitions, reading_run, reading_drop, reading, err);
+	if (r < 0)
+		return r;
+	r = reading->r;
+	if (r < 0)
+		*err = reading->err;
+	*ret_files = TAKE_PTR(reading->files);
+	*ret_count = reading->count;
+	reading->count = 0;
+	reading_drop(reading);
+	return r;
 }
 
 /* ---- what follows ---- */

@@ -19,6 +19,7 @@
 #include "util/file.h"
 #include "util/log.h"
 #include "util/mem.h"
+#include "util/writer.h"
 #include "wire/json.h"
 #include "wire/peer.h"
 
@@ -140,19 +141,6 @@ void events_begin(struct node_vm *vm)
 	trail_begin(&vm->trail, dir);
 }
 
-static void append(const struct events *events, const char *line)
-{
-	CLEANUP_FD int fd = open(events->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-	struct stat st;
-
-	if (fd < 0)
-		return;
-	if (write(fd, line, strlen(line)) < 0)
-		return;
-	if (fstat(fd, &st) == 0 && st.st_size > FILE_MAX)
-		(void)rename(events->path, events->older);
-}
-
 void events_add(struct node *node, const char *vm, const char *event, const char *fmt, ...)
 {
 	CLEANUP_FREE char *reason = NULL, *line = NULL, *full = NULL;
@@ -173,7 +161,7 @@ void events_add(struct node *node, const char *vm, const char *event, const char
 		return;
 	line = json_print(data);
 	full = xasprintf("%s\n", line);
-	append(node->events, full);
+	writer_append(node->events->path, 0600, FILE_MAX, full, strlen(full));
 	relay(node, vm, data);
 }
 

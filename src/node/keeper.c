@@ -2,10 +2,12 @@
 #include "node/keeper.h"
 
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "model/config.h"
+#include "node/disks.h"
 #include "node/node.h"
 #include "node/vm.h"
 #include "util/checkpoint.h"
@@ -31,15 +33,43 @@ char *keeper_program(void)
 	return xstrdup(DROVER_LIBEXECDIR "/drover-keeper");
 }
 
+struct log {
+	char *dir;
+	int fd;
+};
+
+static void log_drop(void *ctx)
+{
+	struct log *log = ctx;
+
+	if (log->fd >= 0)
+		(void)close(log->fd);
+	free(log->dir);
+	free(log);
+}
+
+static void log_run(void *ctx)
+{
+	struct log *log = ctx;
+	CLEANUP_FREE char *path = xasprintf("%s/keeper.log", log->dir);
+
+	(void)file_make_dirs(AT_FDCWD, log->dir, 0700, NULL);
+	log->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+}
+
+/* A log that cannot be opened is no reason not to have a keeper. */
 static int open_keeper_log(const struct node_vm *vm)
 {
-	const char *log = vm->node->config->paths.log;
-	CLEANUP_FREE char *dir = xasprintf("%s/vms/%s", log, vm->name);
-	CLEANUP_FREE char *path = xasprintf("%s/keeper.log", dir);
+	struct log *log = xcalloc(1, sizeof(*log));
+	int fd;
 
-	(void)file_make_dirs(AT_FDCWD, dir, 0700, NULL);
-	/* A log that cannot be opened is no reason not to have a keeper. */
-	return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	log->dir = xasprintf("%s/vms/%s", vm->node->config->paths.log, vm->name);
+	log->fd = -1;
+	if (disk_run(&disk_logs, log_run, log_drop, log, NULL) < 0)
+		return -1;
+	fd = TAKE_FD(log->fd);
+	log_drop(log);
+	return fd;
 }
 
 int keeper_start(const struct node_vm *vm, pid_t *ret_pid, int *ret_pidfd, struct error *err)

@@ -14,6 +14,7 @@
 #include "util/cleanup.h"
 #include "util/error.h"
 #include "util/log.h"
+#include "util/writer.h"
 
 struct options {
 	const char *root;
@@ -167,6 +168,7 @@ static int run(const struct options *options, char **argv)
 	}
 	next = reexec_program(node);
 	node_free(node);
+	writer_stop();
 	if (next && reexec_run(next, argv, &err) < 0)
 		code = fail(&err);
 	return code;

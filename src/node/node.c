@@ -18,6 +18,7 @@
 #include "node/consul.h"
 #include "node/control.h"
 #include "node/directory.h"
+#include "node/disks.h"
 #include "node/events.h"
 #include "node/facts.h"
 #include "node/feed.h"
@@ -44,6 +45,7 @@
 #include "util/file.h"
 #include "util/log.h"
 #include "util/mem.h"
+#include "util/writer.h"
 #include "wire/json.h"
 
 #define LOCK_FILE "droverd.lock"
@@ -90,7 +92,9 @@ struct node *node_free(struct node *node)
 	while (node->n_vms)
 		vm_free(node->vms[node->n_vms - 1]);
 	free(node->vms);
-	storage_close(node->storage);
+	/* Whoever hangs on it has it still. */
+	if (!atomic_load(&disk_volumes.hangs))
+		storage_close(node->storage);
 	store_close(node->store);
 	sd_event_source_disable_unref(node->slots);
 	sd_event_source_disable_unref(node->settle);
@@ -157,6 +161,8 @@ int node_configure(struct node *node, const char *root, struct error *err)
 	if (r < 0)
 		return r;
 	r = open_log(node->config, err);
+	if (r == 0)
+		r = writer_start(err);
 	if (r < 0)
 		return r;
 	(void)clock_boot_id(node->boot_id);

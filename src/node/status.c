@@ -18,6 +18,7 @@
 #include "node/records.h"
 #include "node/session.h"
 #include "node/vm.h"
+#include "node/volumes.h"
 #include "storage/storage.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -25,27 +26,6 @@
 #include "util/mem.h"
 #include "wire/json.h"
 #include "wire/peer.h"
-
-struct volumes {
-	struct volume_info *infos;
-	size_t count;
-};
-
-static struct volumes volumes_load(const struct node *node)
-{
-	struct volumes volumes = { 0 };
-
-	/* Without them the objects lack paths, no more. */
-	(void)volume_list(node->storage, &volumes.infos, &volumes.count, NULL);
-	return volumes;
-}
-
-static void volumes_done(struct volumes *volumes)
-{
-	for (size_t i = 0; i < volumes->count; i++)
-		volume_info_done(&volumes->infos[i]);
-	free(volumes->infos);
-}
 
 static const struct volume_info *volume_find(const struct volumes *volumes, const char *vm,
 					     const char *name)

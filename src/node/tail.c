@@ -3,10 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "node/disks.h"
 #include "util/cleanup.h"
 #include "util/error.h"
 #include "util/mem.h"
@@ -56,24 +58,67 @@ static size_t start_of(const char *text, size_t length, size_t lines)
 	return at;
 }
 
-int tail_read(const char *path, size_t lines, size_t max, char **ret_text, size_t *ret_length,
-	      struct error *err)
+struct work {
+	char *path, *text;
+	size_t lines, max, length;
+	int r;
+	struct error err;
+};
+
+static void drop(void *ctx)
+{
+	struct work *work = ctx;
+
+	free(work->path);
+	free(work->text);
+	free(work);
+}
+
+static int read_tail(struct work *work)
 {
 	CLEANUP_FREE char *text = NULL;
 	CLEANUP_FD int fd = -1;
 	size_t want, length, start;
 	struct stat st;
 
-	fd = open_plain(path, &st, err);
+	fd = open_plain(work->path, &st, &work->err);
 	if (fd < 0)
 		return fd;
-	want = (size_t)st.st_size < max ? (size_t)st.st_size : max;
+	want = (size_t)st.st_size < work->max ? (size_t)st.st_size : work->max;
 	text = xcalloc(want + 1, 1);
 	length = read_at(fd, text, want, st.st_size - (off_t)want);
-	start = start_of(text, length, lines);
+	start = start_of(text, length, work->lines);
 	memmove(text, text + start, length - start);
 	text[length - start] = '\0';
-	*ret_length = length - start;
-	*ret_text = TAKE_PTR(text);
+	work->length = length - start;
+	work->text = TAKE_PTR(text);
 	return 0;
+}
+
+static void run(void *ctx)
+{
+	struct work *work = ctx;
+
+	work->r = read_tail(work);
+}
+
+int tail_read(const char *path, size_t lines, size_t max, char **ret_text, size_t *ret_length,
+	      struct error *err)
+{
+	struct work *work = xcalloc(1, sizeof(*work));
+	int r;
+
+	*work = (struct work){ .path = xstrdup(path), .lines = lines, .max = max };
+	r = disk_run(&disk_logs, run, drop, work, err);
+	if (r < 0)
+		return r;
+	r = work->r;
+	if (r < 0 && err)
+		*err = work->err;
+	if (r == 0) {
+		*ret_length = work->length;
+		*ret_text = TAKE_PTR(work->text);
+	}
+	drop(work);
+	return r;
 }

@@ -3,10 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "node/disks.h"
 #include "util/cleanup.h"
 #include "util/mem.h"
 
@@ -23,14 +25,39 @@ static int trail_open(const char *dir, const char *name, struct stat *ret)
 	return TAKE_FD(fd);
 }
 
+struct begin {
+	char *dir;
+	struct trail trail;
+};
+
+static void begin_drop(void *ctx)
+{
+	struct begin *begin = ctx;
+
+	free(begin->dir);
+	free(begin);
+}
+
+static void begin_run(void *ctx)
+{
+	struct begin *begin = ctx;
+	struct stat st;
+	CLEANUP_FD int fd = trail_open(begin->dir, "events.jsonl", &st);
+
+	if (fd >= 0)
+		begin->trail = (struct trail){ st.st_ino, (uint64_t)st.st_size };
+}
+
 void trail_begin(struct trail *trail, const char *dir)
 {
-	struct stat st;
-	CLEANUP_FD int fd = trail_open(dir, "events.jsonl", &st);
+	struct begin *begin = xcalloc(1, sizeof(*begin));
 
 	*trail = (struct trail){ 0 };
-	if (fd >= 0)
-		*trail = (struct trail){ st.st_ino, (uint64_t)st.st_size };
+	begin->dir = xstrdup(dir);
+	if (disk_run(&disk_logs, begin_run, begin_drop, begin, NULL) < 0)
+		return;
+	*trail = begin->trail;
+	begin_drop(begin);
 }
 
 static size_t read_all(int fd, char *buffer, size_t size, uint64_t at)

@@ -20,6 +20,7 @@
 #include "util/clock.h"
 #include "util/mem.h"
 #include "util/utf8.h"
+#include "util/writer.h"
 
 #define LINE_MAX_BYTES 8192
 
@@ -202,10 +203,29 @@ static void write_line(int fd, const char *line, size_t length)
 	(void)sigprocmask(SIG_SETMASK, &before, NULL);
 }
 
+/* By the thread that writes, where there is one: a disk may hang. */
+static void hand_over(const char *line, size_t length)
+{
+	size_t lost = writer_lost();
+
+	if (lost > 0) {
+		char words[64], note[512];
+
+		(void)snprintf(words, sizeof(words), "%zu lines were lost: the disk hung", lost);
+		writer_append(state.file, 0640, 0, note,
+			      make_line(note, sizeof(note), LOG_LEVEL_WARNING, NULL, words));
+	}
+	writer_append(state.file, 0640, 0, line, length);
+}
+
 static void to_file(const char *line, size_t length)
 {
 	struct stat st;
 
+	if (writer_runs()) {
+		hand_over(line, length);
+		return;
+	}
 	if (state.fd < 0 || stat(state.file, &st) < 0 || st.st_ino != state.inode ||
 	    st.st_dev != state.device)
 		open_file();

@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where the agent reads files while it serves, and where one that hangs would hold up its session:
+ * through util/disk.h.  What it keeps in RUN is memory. */
+#pragma once
+#include "util/disk.h"
+
+extern struct disk disk_definitions, disk_logs, disk_volumes;
