@@ -91,18 +91,27 @@ int nodes_check_target(const json_t *nodes, const char *name, struct error *err)
 	return 0;
 }
 
+/* What is left when all run that belong there, also those that are off. */
+static int64_t room_of(const json_t *object)
+{
+	const json_t *memory = json_object_get(object, "memory_mib");
+	int64_t off = json_int_or(memory, "provisioned", 0) - json_int_or(memory, "allocated", 0);
+
+	return json_int_or(memory, "free", 0) - (off > 0 ? off : 0);
+}
+
 int nodes_choose_target(const json_t *nodes, const char *not_this, const char **ret_name,
 			struct error *err)
 {
 	const char *name, *best = NULL;
-	int64_t most = -1;
+	int64_t most = 0;
 	json_t *object;
 
 	json_object_foreach((json_t *)nodes, name, object)
 	{
-		int64_t room = json_int_or(json_object_get(object, "memory_mib"), "free", 0);
+		int64_t room = room_of(object);
 
-		if (strcmp(name, not_this) == 0 || unfit(object) || room <= most)
+		if (strcmp(name, not_this) == 0 || unfit(object) || (best && room <= most))
 			continue;
 		most = room;
 		best = name;

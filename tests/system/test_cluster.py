@@ -298,6 +298,21 @@ def test_pvc_S21_memory_of_guests_that_run_and_of_those_that_belong_here(pair):
 	assert nodes(alpha)['alpha']['memory_mib']['provisioned'] == 0
 
 
+def test_pvc_S33_a_node_is_there_while_its_guests_end(new_node):
+	"""For longer than a session lasts by itself: nobody may take a slow shutdown for a death."""
+	alpha, beta = new_node('alpha', timers={'session': '8s'}), new_node('beta')
+	assert alpha.drover('cluster', 'init').rc == 0
+	assert join(beta, token_of(alpha)).rc == 0
+	alpha.apply(drover.micro('m1', 'hz=50 power=ignore', kvm_host='alpha', graceful_timeout='10s'))
+	ending = alpha.background('shutdown-all', '--yes', '--timeout', '100s')
+	looked = 0
+	while ending.poll() is None:
+		assert nodes(beta)['alpha']['alive']
+		looked += 1
+	assert alpha.ended(ending).rc == 0 and looked > 1
+	assert alpha.state('m1') == 'off' and nodes(beta)['alpha']['mode'] == 'stopped'
+
+
 def listed(host, name, state):
 	"""Waits until `drover ls` shows it so: by the records, without asking the node that has it."""
 	def there():

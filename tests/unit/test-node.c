@@ -11,6 +11,7 @@
 #include "node/directory.h"
 #include "node/mode.h"
 #include "node/node.h"
+#include "node/nodes.h"
 #include "node/records.h"
 #include "node/session.h"
 #include "node/vm.h"
@@ -923,6 +924,32 @@ static void a_follower_gets_what_a_keeper_wrote_while_nobody_was_connected(void 
 	client_events = NULL;
 }
 
+static json_t *node_with(int free_mib, int provisioned, int allocated)
+{
+	return json_pack("{s:b, s:s, s:s, s:{s:i, s:i, s:i}}", "alive", 1, "life", "alive", "mode",
+			 "ready", "memory_mib", "free", free_mib, "provisioned", provisioned,
+			 "allocated", allocated);
+}
+
+static void pvc_S20_memory_promised_to_vms_that_are_off_is_taken(void **state)
+{
+	/* As much is free on both, but a large VM that is off belongs to the first. */
+	json_auto_t *nodes =
+		json_pack("{s:o, s:o, s:o}", "large", node_with(4000, 3500, 500), "small",
+			  node_with(3900, 1000, 500), "here", node_with(9000, 0, 0));
+	const char *name = NULL;
+
+	assert_return_code(nodes_choose_target(nodes, "here", &name, NULL), 0);
+	assert_string_equal(name, "small");
+	/* More is promised than there is: still better than nowhere. */
+	json_object_del(nodes, "small");
+	json_object_set_new(nodes, "large", node_with(10, 4000, 500));
+	assert_return_code(nodes_choose_target(nodes, "here", &name, NULL), 0);
+	assert_string_equal(name, "large");
+	json_object_del(nodes, "large");
+	assert_true(nodes_choose_target(nodes, "here", &name, NULL) < 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -946,6 +973,7 @@ int main(void)
 		cmocka_unit_test(the_next_agent_extends_the_lease_that_it_finds),
 		cmocka_unit_test(what_was_won_in_a_session_that_is_over_is_not_won_in_the_next),
 		cmocka_unit_test(a_follower_gets_what_a_keeper_wrote_while_nobody_was_connected),
+		cmocka_unit_test(pvc_S20_memory_promised_to_vms_that_are_off_is_taken),
 	};
 	sigset_t set;
 
