@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The source's keeper at the door: who it is, what it asks, what it is told. */
 #include <string.h>
-#include <unistd.h>
 
 #include "keeper/export.h"
 #include "keeper/keeper.h"
@@ -15,6 +14,7 @@
 #include "tls/tls.h"
 #include "util/checkpoint.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/log.h"
 #include "util/mem.h"
 #include "wire/json.h"
@@ -311,21 +311,32 @@ static const struct peer_ops caller_ops = {
 	.request = on_request, .event = on_event, .begun = on_begun, .gone = on_caller_gone
 };
 
+/* A place for one more.  Whoever came and said nothing of itself keeps the source not out: it makes
+ * room, the one that has been here longest. */
+static struct caller *find_room(struct receive *receive)
+{
+	struct caller *oldest = NULL;
+
+	for (size_t i = 0; i < CALLERS_MAX; i++) {
+		struct caller *caller = &receive->callers[i];
+
+		if (!caller->peer)
+			return caller;
+		if (!caller->accepted && (!oldest || caller->since < oldest->since))
+			oldest = caller;
+	}
+	oldest->peer = peer_close(oldest->peer); /* one at most is accepted */
+	return oldest;
+}
+
 void caller_let_in(struct receive *receive, int fd)
 {
 	struct transport *transport = NULL;
-	struct caller *caller = NULL;
+	struct caller *caller = find_room(receive);
 	struct error err = { 0 };
 	int r;
 
-	for (size_t i = 0; i < CALLERS_MAX && !caller; i++)
-		if (!receive->callers[i].peer)
-			caller = &receive->callers[i];
-	if (!caller) {
-		(void)close(fd);
-		return;
-	}
-	*caller = (struct caller){ .receive = receive };
+	*caller = (struct caller){ .receive = receive, .since = clock_now() };
 	r = tls_accept(fd, receive->identity, false, &transport, &err);
 	if (r == 0)
 		r = peer_open_transport(transport, receive->keeper->loop, &caller_ops, caller,

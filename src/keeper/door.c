@@ -110,6 +110,16 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *ctx)
 	return 0;
 }
 
+/* Who says nothing keeps nobody else out. */
+static struct visitor *oldest_visitor(struct door *door)
+{
+	struct visitor *visitor = door->visitors;
+
+	while (visitor->next)
+		visitor = visitor->next;
+	return visitor;
+}
+
 static int on_accept(sd_event_source *source, int listener, uint32_t events, void *ctx)
 {
 	struct door *door = ctx;
@@ -118,8 +128,10 @@ static int on_accept(sd_event_source *source, int listener, uint32_t events, voi
 	struct visitor *visitor;
 	int r;
 
-	if (fd < 0 || door->n_visitors >= VISITORS_MAX)
+	if (fd < 0)
 		return 0;
+	if (door->n_visitors >= VISITORS_MAX)
+		visitor_free(oldest_visitor(door));
 	visitor = xcalloc(1, sizeof(*visitor));
 	*visitor = (struct visitor){
 		.door = door, .fd = TAKE_FD(fd), .next = door->visitors, .link = &door->visitors

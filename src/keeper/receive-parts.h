@@ -25,6 +25,7 @@ struct caller {
 	struct receive *receive;
 	struct peer *peer;
 	bool accepted;
+	uint64_t since;
 };
 
 struct receive {

@@ -39,6 +39,7 @@ struct caller {
 	struct peer *peer;
 	sd_event_source *deadline; /* until it is a member */
 	char name[TLS_NAME_SIZE];  /* "": a stranger, or not begun */
+	char host[TCP_HOST_SIZE];
 	struct caller_console *console;
 };
 
@@ -177,24 +178,57 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *ctx)
 	return 0;
 }
 
+static size_t unknown_from(const struct channel *channel, const char *host)
+{
+	size_t n = 0;
+
+	for (const struct caller *caller = channel->callers; caller; caller = caller->next)
+		n += !caller->name[0] && strcmp(caller->host, host) == 0;
+	return n;
+}
+
+/* Whoever opens connections and says nothing loses the oldest of them, and keeps nobody else out:
+ * of the host that has the most, the one that has been here longest. */
+static void make_room(struct channel *channel)
+{
+	struct caller *worst = NULL;
+	size_t most = 0;
+
+	for (struct caller *caller = channel->callers; caller; caller = caller->next) {
+		size_t n = caller->name[0] ? 0 : unknown_from(channel, caller->host);
+
+		if (n > 0 && n >= most) {
+			most = n;
+			worst = caller;
+		}
+	}
+	if (worst)
+		caller_free(worst);
+}
+
 /* Takes `fd`. */
 static int caller_new(struct channel *channel, int fd, struct error *err)
 {
 	struct node *node = channel->node;
 	struct transport *transport;
+	char host[TCP_HOST_SIZE];
 	struct caller *caller;
 	int r;
 
-	if (channel->count >= CALLERS_MAX || channel->unknown >= UNKNOWN_MAX) {
+	if (channel->unknown >= UNKNOWN_MAX)
+		make_room(channel);
+	if (channel->count >= CALLERS_MAX) {
 		(void)close(fd);
 		return error_try_again(err, "too many are connected");
 	}
+	tcp_peer_host(fd, host);
 	r = tls_accept(fd, membership_identity(node), authority_here(membership_dir(node)),
 		       &transport, err);
 	if (r < 0)
 		return r;
 	caller = xcalloc(1, sizeof(*caller));
 	caller->channel = channel;
+	memcpy(caller->host, host, sizeof(host));
 	caller->next = channel->callers;
 	caller->link = &channel->callers;
 	if (caller->next)

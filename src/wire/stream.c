@@ -196,9 +196,10 @@ static void tell_gone(struct stream *stream)
 
 static void fail_long(struct stream *stream)
 {
+	bool large = stream->line_max >= 1 << 20;
 	struct error why;
-	int r = error_set(&why, -EMSGSIZE, "the other side sent a message longer than %zu MiB",
-			  stream->line_max >> 20);
+	int r = error_set(&why, -EMSGSIZE, "the other side sent a message longer than %zu %s",
+			  stream->line_max >> (large ? 20 : 10), large ? "MiB" : "KiB");
 
 	stream_fail(stream, r, &why);
 }

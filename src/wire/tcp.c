@@ -174,3 +174,17 @@ unsigned tcp_port(int fd)
 	return ntohs(address.any.sa_family == AF_INET6 ? address.v6.sin6_port
 						       : address.v4.sin_port);
 }
+
+void tcp_peer_host(int fd, char host[TCP_HOST_SIZE])
+{
+	union {
+		struct sockaddr any;
+		struct sockaddr_storage storage;
+	} address = { .any = { 0 } };
+	socklen_t length = sizeof(address);
+
+	host[0] = '\0';
+	if (getpeername(fd, &address.any, &length) == 0)
+		(void)getnameinfo(&address.any, length, host, TCP_HOST_SIZE, NULL, 0,
+				  NI_NUMERICHOST);
+}

@@ -16,5 +16,8 @@ int tcp_accept(int listener, struct error *err);
 /* What is sent and not received by the other host for so long ends the connection. */
 void tcp_give_up_after(int fd, uint64_t usec);
 unsigned tcp_port(int fd); /* our own end's; 0: it has none */
+/* Who is at the other end, as a number, without a port; "" when that is not known. */
+#define TCP_HOST_SIZE 64
+void tcp_peer_host(int fd, char host[TCP_HOST_SIZE]);
 /* -EINVAL with a sentence when it is no such address. */
 int tcp_check(const char *address, struct error *err);

@@ -65,6 +65,19 @@ def test_a_node_joins_with_a_token_and_both_know_it(pair):
 	assert status(beta)['not_served'] is None and status(beta)['certificate']['trouble'] is None
 
 
+def test_connections_that_say_nothing_keep_nobody_out(pair, new_node):
+	alpha, _ = pair
+	gamma, token = new_node('gamma'), token_of(alpha)
+	[address] = [member['address'] for member in status(alpha)['members'] if member['name'] == 'alpha']
+	host, _, port = address.rpartition(':')
+	idle = [socket.create_connection((host, int(port)), source_address=('127.0.0.2', 0))
+		for _ in range(64)]
+	done = join(gamma, token)
+	assert done.rc == 0, done
+	for end in idle:
+		end.close()
+
+
 def test_keys_are_for_root_only_and_the_authority_stays_where_it_was_made(pair):
 	alpha, beta = pair
 	for host, name in (alpha, 'node.pem'), (alpha, 'ca-key.pem'), (beta, 'node.pem'):

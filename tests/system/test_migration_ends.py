@@ -12,7 +12,7 @@ import pytest
 import drover
 import raw_qemu
 from drover import micro, wait
-from journey import dump, holder, make_cluster, share_volumes, wait_runs_on
+from journey import dump, holder, make_cluster, share_volumes, timelines, wait_runs_on
 from test_kill import has_checkpoints
 
 pytestmark = pytest.mark.skipif(not has_checkpoints(), reason='this build has no checkpoints')
@@ -154,3 +154,24 @@ def test_a_guest_that_powers_off_while_it_is_moved_is_not_switched(new_host, tmp
 		'it runs anew', dump=lambda: dump(pair))
 	assert '"cont-refused"' not in beta.text(beta.vm_log('m1', 'events.jsonl')), dump(pair)
 	assert '"migration-undone"' not in alpha.text(alpha.vm_log('m1', 'events.jsonl')), dump(pair)
+
+
+def test_connections_that_say_nothing_do_not_keep_the_source_out(new_host, tmp_path):
+	"""Neither those that have not said what they are for, nor those that begin no TLS."""
+	pair = alpha, beta = make_cluster(new_host, tmp_path)
+	alpha.apply(guest(alpha))
+	alpha.wait_state('m1', 'running')
+	beta.hold_at('keeper.receive.offer')
+	send(alpha, beta)
+	keeper = beta.held('keeper.receive.offer')
+	offer = json.loads((beta.run / 'vms/m1/receive.json').read_text())
+	idle = [socket.create_connection(('127.0.0.1', offer['port'])) for _ in range(80)]
+	for end in idle[:8]:
+		end.sendall(b'drover-control 1\n')
+	keeper.signal(signal.SIGCONT)
+	wait_runs_on(pair, 'm1', beta)
+	beta.wait(lambda: timelines(beta, 'm1'), 'its timeline is written')
+	[line] = timelines(beta, 'm1')
+	assert line['result'] == 'moved', 'at the first try'
+	for end in idle:
+		end.close()
