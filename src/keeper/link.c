@@ -300,11 +300,9 @@ static void on_dismiss(struct keeper *keeper, struct request *request)
 /* It may have to be looked after by another program; what is under way ends here. */
 static const char *busy_with(const struct keeper *keeper)
 {
-	const struct migration *migration = keeper->migration;
-
 	if (keeper->start || keeper->stop || keeper->cleanup)
 		return "it is starting, stopping or cleaning up";
-	if (migration->source || migration->receive || migration->withdrawing || migration->acting)
+	if (migration_is_under_way(keeper))
 		return "its VM is on its way";
 	if (keeper->ownership->write || keeper->resuming || keeper->pausing ||
 	    keeper->letting_run || keeper->ordering || keeper->link->passed ||

@@ -331,6 +331,15 @@ bool migration_hangs(const struct keeper *keeper)
 	       clock_now() > migration->told_since + keeper->config->timers.migration_take_back;
 }
 
+bool migration_is_under_way(const struct keeper *keeper)
+{
+	const struct migration *migration = keeper->migration;
+
+	return (migration->source && !source_failed(migration->source)) ||
+	       (migration->receive && keeper->copy && keeper->copy->incoming) ||
+	       migration->withdrawing || migration->acting;
+}
+
 json_t *migration_json(const struct keeper *keeper)
 {
 	const struct migration *migration = keeper->migration;

@@ -63,6 +63,8 @@ void migration_failed(struct keeper *keeper, const char *why);
 
 /* The vcpus have stood still for longer than a switch takes: the store has to say who goes on. */
 bool migration_hangs(const struct keeper *keeper);
+/* Another keeper could go on with it, but not without anybody noticing. */
+bool migration_is_under_way(const struct keeper *keeper);
 /* For the state of the VM: an object, or NULL when it is not on its way; and in words. */
 json_t *migration_json(const struct keeper *keeper);
 bool migration_words(const struct keeper *keeper, char *buffer, size_t size);

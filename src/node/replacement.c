@@ -76,9 +76,12 @@ static void on_answer(void *ctx, int r, json_t *value, const struct error *err)
 {
 	struct node_vm *vm = ctx;
 
+	if (r == 0)
+		log_vm(LOG_LEVEL_INFO, vm->name,
+		       "its keeper (pid %d) makes way for the installed one", (int)vm->link.pid);
 	if (r != -EREMOTEIO)
 		return;
-	log_vm(LOG_LEVEL_INFO, vm->name, "its keeper is not replaced yet: %s", err->text);
+	log_vm(LOG_LEVEL_DEBUG, vm->name, "its keeper is not replaced yet: %s", err->text);
 	vm->link.replacing = false;
 	vm->link.busy = true;
 	vm_touch(vm);
@@ -111,8 +114,6 @@ static bool ask(struct replacement *replacement, struct node_vm *vm)
 		link->busy = true;
 		return false;
 	}
-	log_vm(LOG_LEVEL_INFO, vm->name, "its keeper (pid %d) makes way for the installed one",
-	       (int)link->pid);
 	link->replacing = true;
 	replacement->vm = xstrdup(vm->name);
 	return true;
