@@ -171,6 +171,8 @@ static struct migration_decision moving_away(const struct migration_facts *facts
 			return decide(MIGRATION_NONE, "");
 		return decide(MIGRATION_WRITE_BACK, "the guest ended while it was being moved");
 	case COPY_RUNNING:
+		if (facts->ended && MUTANT(STOP_WITHOUT_BACK))
+			return decide(MIGRATION_DESTROY, "wrong: the target may have it");
 		return go ? decide(MIGRATION_SEND, "the move is written")
 			  : decide(MIGRATION_WRITE_BACK, "the move cannot go on");
 	case COPY_SENDING:

@@ -40,6 +40,7 @@ void cluster_power_off(struct world *world, const struct rules *rules, int node)
 		store_orphan(&world->vm[v], node, site);
 		site_end_copy(site);
 		site_forget(site);
+		site->remains = 0;
 		site->keeper = KEEPER_DEAD;
 		site->stopped_coming = site->stopped_late = site->running_coming = 0;
 	}
@@ -179,10 +180,7 @@ static bool repairs(struct step *step)
 		node->link = 1;
 		return true;
 	default:
-		if (!step->vm->stop || step->move.node != 0)
-			return false;
-		step->vm->stop = 0;
-		return true;
+		return users_step(step);
 	}
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* explore [--mode pre|post] [--faults N] [--offers N] [--nodes N] [--policy stop|pause|keep]
- *         [--disks] [--stale] [--users] [--limit STATES]
+ *         [--disks] [--stale] [--users] [--life] [--limit STATES]
  *
  * Every interleaving of one VM's life with at most so many faults, in the production core. */
 #include <getopt.h>
@@ -22,6 +22,7 @@ int main(int argc, char **argv)
 		{ "disks", no_argument, NULL, 'd' },
 		{ "stale", no_argument, NULL, 's' },
 		{ "users", no_argument, NULL, 'u' },
+		{ "life", no_argument, NULL, 'L' },
 		{ 0 },
 	};
 	struct rules rules = {
@@ -60,16 +61,20 @@ int main(int argc, char **argv)
 		case 'u':
 			rules.users = true;
 			break;
+		case 'L':
+			rules.life = rules.users = true;
+			break;
 		default:
 			return 64;
 		}
 	}
 	explorer_run(&rules, limit, &explored);
-	printf("mode %s, faults %d, offers %d, nodes %d, policy %s%s%s%s: %s; %zu states, %zu "
+	printf("mode %s, faults %d, offers %d, nodes %d, policy %s%s%s%s%s: %s; %zu states, %zu "
 	       "transitions\n",
 	       rules.post ? "post" : "pre", rules.faults, rules.offers, rules.nodes,
 	       lease_policy_name(rules.policy), rules.disks ? ", local disks" : "",
 	       rules.stale ? ", late news" : "", rules.users ? ", users" : "",
+	       rules.life ? ", guests that end" : "",
 	       explored.violation   ? explored.violation
 	       : explored.cut_short ? "cut short"
 				    : "ok",

@@ -231,7 +231,8 @@ static bool look_for_stuck(struct explorer *e, bool repairs, uint32_t *ret)
 
 		unpack(e->rules, e->states + i * e->size, &world);
 		if (world_runs(e->rules, &world, 0) ||
-		    (!repairs && (world.vm[0].stop || nobody_healthy(e->rules, &world))))
+		    (!repairs &&
+		     (world_told_why(e->rules, &world, 0) || nobody_healthy(e->rules, &world))))
 			good[i] = 1, todo[n++] = i;
 	}
 	while (n) {

@@ -99,6 +99,8 @@ bool fault_step(struct step *step)
 
 	if (step->move.kind == FAULT_STORE)
 		return store_goes_away(step);
+	if (step->move.kind >= FAULT_USER_STOPS)
+		return users_step(step);
 	if (!step->node->up)
 		return false;
 	switch (step->move.kind) {
@@ -143,15 +145,7 @@ bool fault_step(struct step *step)
 			return false;
 		step->node->slow = 1;
 		return true;
-	case FAULT_USER_POLICY:
-		if (!step->rules->users || step->move.node != 0)
-			return false;
-		step->vm->policy = (step->vm->policy + 1) % 3;
-		return true;
 	default:
-		if (!step->rules->users || step->vm->stop || step->move.node != 0)
-			return false;
-		step->vm->stop = 1;
-		return true;
+		return life_step(step);
 	}
 }

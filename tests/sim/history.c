@@ -48,13 +48,15 @@ void history_rules(uint64_t seed, struct rules *ret)
 		.post = post,
 		.disks = !post && one_in(&random, 3),
 		.stale = true,
-		.users = one_in(&random, 4),
+		.users = true,
 		.policy = one_in(&random, 2)   ? LEASE_STOP
 			  : one_in(&random, 2) ? LEASE_PAUSE
 					       : LEASE_KEEP,
 		.faults = (int)random_below(&random, 7),
 		.offers = 1 + (int)random_below(&random, 6),
 		.time = one_in(&random, 3),
+		.life = one_in(&random, 2),
+		.on_panic = (enum panic_policy)random_below(&random, 3),
 		.store = (enum store_kind)random_below(&random, STORES),
 	};
 	for (int i = 0; i < NODES; i++)
@@ -217,11 +219,11 @@ void history_print(const struct history *history)
 	struct world world;
 	char text[256];
 
-	printf("seed %llu: %d nodes, %d VM, %s, policy %s%s%s, %d faults, %d receivers\n",
+	printf("seed %llu: %d nodes, %d VM, %s, policy %s%s%s%s, %d faults, %d receivers\n",
 	       (unsigned long long)history->seed, rules->nodes, rules->vms,
 	       rules->post ? "postcopy" : "precopy", lease_policy_name(rules->policy),
-	       rules->disks ? ", local disks" : "", rules->users ? ", users" : "", rules->faults,
-	       rules->offers);
+	       rules->disks ? ", local disks" : "", rules->life ? ", guests that end" : "",
+	       rules->time ? ", time" : "", rules->faults, rules->offers);
 	world_init(rules, &world);
 	for (size_t i = 0; i < history->n; i++) {
 		(void)world_step(rules, &world, history->moves[i], &outcome);

@@ -35,6 +35,7 @@ static bool qemu_switches(struct step *step)
 	if (step->rules->post && step->rules->wrong != WRONG_POSTCOPY_NO_STOP)
 		site->permitted = 0;
 	step->vm->stream = site->attempt;
+	step->vm->stream_to = step->move.other;
 	step->vm->stream_fresh = 1;
 	return true;
 }
@@ -74,7 +75,7 @@ static bool qemu_loads(struct step *step)
 	struct vm *vm = step->vm;
 
 	if (site->copy != COPY_INCOMING || !vm->stream || vm->stream != site->attempt ||
-	    step->node->slow)
+	    vm->stream_to != step->move.node || step->node->slow)
 		return false;
 	site->copy = COPY_LOADED;
 	site->fresh = vm->stream_fresh;
@@ -107,8 +108,7 @@ static bool awaits_receiver(const struct step *step)
 	if (MUTANT(SECOND_RECEIVER) && record->phase == OWNER_MOVING &&
 	    record->to == step->move.node)
 		return true;
-	return record->phase == OWNER_HELD && record->node != step->move.node &&
-	       record->feeder == NOBODY;
+	return record->phase == OWNER_HELD && record->feeder == NOBODY && site_may_receive(step);
 }
 
 static bool starts_receiver(struct step *step)
@@ -117,7 +117,7 @@ static bool starts_receiver(struct step *step)
 	bool held = site->record.phase == OWNER_HELD;
 
 	if (!alive(step) || !site->known || site->write != WRITE_NONE || site->copy != COPY_NONE ||
-	    site->starting || site->refused || step->vm->stop || !awaits_receiver(step) ||
+	    site->starting || site->refused || !awaits_receiver(step) ||
 	    !node_reaches_store(step->world, step->move.node) || !step->node->session ||
 	    step->node->slow || (held && step->vm->offers >= step->rules->offers))
 		return false;
@@ -139,7 +139,8 @@ static bool agrees(struct step *step)
 	if (step->move.other == step->move.node || !alive(step) || site->copy != COPY_RUNNING ||
 	    site->write != WRITE_NONE || other->copy != COPY_INCOMING || other->unwanted ||
 	    other->keeper != KEEPER_ALIVE || !linked(step, step->move.other) ||
-	    site->offered == other->attempt || !site->known || site->record.phase != OWNER_HELD)
+	    site->offered == other->attempt || !site->known || site->record.phase != OWNER_HELD ||
+	    site->stopping || (step->vm->place != NOBODY && step->vm->place != step->move.other))
 		return false;
 	site->offered = other->attempt;
 	site->target = step->move.other;
@@ -335,6 +336,8 @@ bool nature_step(struct step *step)
 		return qemu_loads(step);
 	case MOVE_PAGES:
 		return qemu_has_all_pages(step);
+	case MOVE_GUEST_OBEYS:
+		return alive(step) && life_step(step);
 	default:
 		if (step->move.kind >= FAULT_KEEPER_DIES)
 			return fault_step(step);

@@ -32,16 +32,11 @@ static void shift_site(struct site *site, int by)
 	shift(&site->running_coming, by);
 }
 
-static bool holds_attempt(const struct vm *vm, uint8_t attempt, bool receiver)
+static bool was_sent(const struct vm *vm, uint8_t attempt)
 {
-	for (int i = 0; i < NODES; i++) {
-		const struct site *site = &vm->site[i];
-		bool fits = receiver ? site->copy == COPY_INCOMING || site->copy == COPY_LOADED
-				     : site->copy == COPY_COMPLETED;
-
-		if (fits && site->attempt == attempt)
+	for (int i = 0; i < NODES; i++)
+		if (vm->site[i].copy == COPY_COMPLETED && vm->site[i].attempt == attempt)
 			return true;
-	}
 	return false;
 }
 
@@ -69,7 +64,7 @@ static void normal_site(const struct rules *rules, struct vm *vm, int node)
 		site->stopped_coming = 0;
 	if (!any && !(receiver && site->attempt == site->stopped_late))
 		site->stopped_late = 0;
-	if (site->running_coming && !holds_attempt(vm, site->running_coming, false))
+	if (site->running_coming && !was_sent(vm, site->running_coming))
 		site->running_coming = 0;
 }
 
@@ -121,8 +116,6 @@ void world_normalise(const struct rules *rules, struct world *world)
 
 		for (int i = 0; i < rules->nodes; i++)
 			normal_site(rules, vm, i);
-		if (vm->stream && !holds_attempt(vm, vm->stream, true))
-			vm->stream = vm->stream_fresh = 0;
 		normal_ghosts(rules, vm);
 		normal_former(rules, vm);
 		shift_record(&vm->record, by);

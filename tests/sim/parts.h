@@ -33,9 +33,17 @@ bool site_vcpus_run(const struct site *site);
 /* site.c: the shell of a keeper around the core. */
 bool site_look(struct step *step);
 bool site_start(struct step *step);
+bool site_ask(struct step *step, enum write_kind kind);
 void site_answered(struct step *step, bool done);
 void site_told(struct step *step, const struct record *record);
 void site_lease_over(struct step *step, struct site *site);
+
+/* life.c: what is wanted, and what reconcile() says */
+enum vm_wish site_wish(const struct step *step);
+bool site_may_receive(const struct step *step);
+bool site_reconcile(struct step *step);
+bool life_step(struct step *step);
+bool users_step(struct step *step);
 
 /* store.c */
 bool node_reaches_store(const struct world *world, int node);

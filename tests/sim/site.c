@@ -5,6 +5,7 @@
 
 #include "core/mutant.h"
 #include "core/reconcile.h"
+#include "core/wish.h"
 #include "sim/clock.h"
 
 static const char *write_name(enum write_kind kind)
@@ -49,7 +50,7 @@ static int make_write(struct step *step, enum write_kind kind, const struct owne
 	}
 }
 
-static bool ask(struct step *step, enum write_kind kind)
+bool site_ask(struct step *step, enum write_kind kind)
 {
 	struct site *site = step->site;
 	struct owner now, next = { 0 };
@@ -79,7 +80,8 @@ static bool ask(struct step *step, enum write_kind kind)
 static void gather(const struct step *step, const struct owner *record, struct migration_facts *ret)
 {
 	const struct site *site = step->site;
-	bool stop = step->vm->stop;
+	enum vm_wish wish = site_wish(step);
+	bool placed = step->vm->place != NOBODY;
 	enum lease_use use = clock_lease_use(step, step->move.vm, step->move.node, 0);
 
 	*ret = (struct migration_facts){
@@ -90,7 +92,9 @@ static void gather(const struct step *step, const struct owner *record, struct m
 		.lease = use == LEASE_USABLE,
 		.copy = (enum migration_copy)site->copy,
 		.attempt = site->attempt,
-		.wanted = site->wanted && !stop,
+		.wanted = site->wanted &&
+			  (placed ? wish == WISH_ELSEWHERE && site->target == step->vm->place
+				  : wish == WISH_RUN),
 		.offered = site->offered,
 		.target = site->target == NOBODY ? NULL : node_name(site->target),
 		.ready = site->ready,
@@ -98,11 +102,11 @@ static void gather(const struct step *step, const struct owner *record, struct m
 		.released = site->released,
 		.other_copy_gone = site->gone,
 		.stopped_heard = site->heard,
-		.unwanted = site->unwanted || stop,
+		.unwanted = site->unwanted || wish != WISH_RUN,
 		.cont_refused = site->refused,
 		.source_known = site->from != NOBODY,
 		.postcopy = site->agreed,
-		.ended = stop,
+		.ended = wish_is_down(wish),
 	};
 }
 
@@ -112,7 +116,7 @@ static bool write_move(struct step *step)
 {
 	step->site->attempt = step->site->record.epoch + 1;
 	step->site->ready = 1;
-	return ask(step, WRITE_MOVE);
+	return site_ask(step, WRITE_MOVE);
 }
 
 static bool say_stopped(struct step *step)
@@ -202,17 +206,17 @@ static bool act(struct step *step, const struct migration_decision *decision)
 	case MIGRATION_SAY_STOPPED:
 		return say_stopped(step);
 	case MIGRATION_WRITE_BACK:
-		return ask(step, WRITE_BACK);
+		return site_ask(step, WRITE_BACK);
 	case MIGRATION_WRITE_RENEW:
-		return ask(step, WRITE_RENEW);
+		return site_ask(step, WRITE_RENEW);
 	case MIGRATION_WRITE_TAKE:
-		return ask(step, WRITE_TAKE);
+		return site_ask(step, WRITE_TAKE);
 	case MIGRATION_WRITE_DECLINE:
-		return ask(step, WRITE_DECLINE);
+		return site_ask(step, WRITE_DECLINE);
 	case MIGRATION_WRITE_GIVE:
-		return ask(step, WRITE_GIVE);
+		return site_ask(step, WRITE_GIVE);
 	case MIGRATION_WRITE_SETTLE:
-		return ask(step, WRITE_SETTLE);
+		return site_ask(step, WRITE_SETTLE);
 	case MIGRATION_CONT:
 		return cont(step);
 	case MIGRATION_FINISH:
@@ -223,54 +227,15 @@ static bool act(struct step *step, const struct migration_decision *decision)
 	}
 }
 
-/* ---- what reconcile() says ---- */
-
 static bool held_here(const struct site *site, int node)
 {
 	return site->known && site->record.phase == OWNER_HELD && site->record.node == node;
 }
 
-static bool reconciled(struct step *step, const struct owner *record)
+/* What a keeper is in the middle of goes before, as what is left of a copy does. */
+static bool life_first(const struct site *site)
 {
-	static const enum situation situations[COPIES] = {
-		[COPY_NONE] = SITUATION_ABSENT,	     [COPY_COLD] = SITUATION_PRELAUNCH,
-		[COPY_RUNNING] = SITUATION_RUNNING,  [COPY_STOPPED] = SITUATION_PAUSED,
-		[COPY_FAULTING] = SITUATION_RUNNING,
-	};
-	struct site *site = step->site;
-	struct facts facts = {
-		.lease_over = !clock_lease(step, step->move.node),
-		.paused_by_lease = site->paused,
-		.claims_held = held_here(site, step->move.node),
-		.held_elsewhere = owner_check_here(record, node_name(step->move.node), NULL) < 0,
-	};
-
-	if (site->copy != COPY_NONE && situations[site->copy] == SITUATION_ABSENT)
-		return false;
-	facts.situation = situations[site->copy];
-	switch (reconcile(step->vm->stop ? WISH_STOP : WISH_RUN, &facts).action) {
-	case ACTION_START:
-		site->starting = 1;
-		if (MUTANT(READ_IS_ENOUGH) && facts.claims_held) {
-			site->permitted = 1;
-			return true;
-		}
-		return ask(step, WRITE_ACQUIRE);
-	case ACTION_RESUME:
-		/* The keeper's renewal is refused, and it tries again later. */
-		if (!facts.claims_held)
-			return false;
-		site->resuming = 1;
-		return ask(step, WRITE_RENEW);
-	case ACTION_CLEANUP:
-		return ask(step, WRITE_RELEASE);
-	case ACTION_SHUTDOWN:
-	case ACTION_DESTROY:
-		site_end_copy(site);
-		return true;
-	default:
-		return false;
-	}
+	return site->starting || site->stopping || (site->remains && site->copy == COPY_NONE);
 }
 
 bool site_look(struct step *step)
@@ -280,8 +245,11 @@ bool site_look(struct step *step)
 	struct migration_facts facts;
 	struct owner record;
 
-	if (site->keeper != KEEPER_ALIVE || !step->node->up || !site->known || site->starting ||
-	    site->resuming)
+	if (site->keeper != KEEPER_ALIVE || !step->node->up || !site->known || site->resuming)
+		return false;
+	if (step->rules->life && life_first(site))
+		return (site->write == WRITE_NONE || site->starting) && site_reconcile(step);
+	if (site->starting)
 		return false;
 	record_owner(&site->record, &record);
 	gather(step, &record, &facts);
@@ -301,7 +269,7 @@ bool site_look(struct step *step)
 	    decision.action != MIGRATION_FINISH && decision.action != MIGRATION_CONT)
 		return false;
 	if (decision.action == MIGRATION_NONE)
-		return site->write == WRITE_NONE && reconciled(step, &record);
+		return site->write == WRITE_NONE && site_reconcile(step);
 	return act(step, &decision);
 }
 
@@ -425,6 +393,7 @@ void site_lease_over(struct step *step, struct site *site)
 			  "I3 the end of the lease destroys a state that cannot run by itself");
 	if (act == LEASE_ACT_PAUSE && site->copy == COPY_RUNNING) {
 		site->copy = COPY_STOPPED;
+		site->situation = SITUATION_PAUSED;
 		site->paused = 1;
 	} else if (act != LEASE_ACT_NONE) {
 		site_end_copy(site);

@@ -74,6 +74,7 @@ static const struct {
 	[MOVE_RENEWAL_SENT] = { "a renewal is sent", CLASS_NORMAL, .no_vm = true },
 	[MOVE_RENEWAL_LANDS] = { "the renewal reaches the store", CLASS_NORMAL, .no_vm = true },
 	[MOVE_RENEWAL_ANSWERED] = { "the renewal is answered", CLASS_NORMAL, .no_vm = true },
+	[MOVE_GUEST_OBEYS] = { "the guest is off as asked, or its time is over" },
 	[MOVE_LEASE_ENDS] = { "the lease ends", CLASS_NORMAL, .no_vm = true },
 	[MOVE_SESSION_ENDS] = { "the session ends", CLASS_NORMAL, .no_vm = true },
 	[MOVE_JOINS] = { "the node joins", CLASS_NORMAL, .no_vm = true },
@@ -110,6 +111,13 @@ static const struct {
 	[FAULT_STORE] = { "FAULT the store is away", CLASS_FAULT, .no_vm = true },
 	[FAULT_FREEZES] = { "FAULT the host is suspended", CLASS_FAULT, .no_vm = true },
 	[FAULT_CLOCK] = { "FAULT the wall clock jumps back", CLASS_FAULT, .no_vm = true },
+	[FAULT_GUEST_OFF] = { "FAULT the guest powers itself off", CLASS_FAULT },
+	[FAULT_GUEST_PANICS] = { "FAULT the guest panics", CLASS_FAULT },
+	[FAULT_IO_ERROR] = { "FAULT the guest is stopped by a disk error", CLASS_FAULT },
+	[FAULT_QEMU_ERROR] = { "FAULT the guest is stopped by an error of QEMU", CLASS_FAULT },
+	[FAULT_USER_PAUSES] = { "FAULT a user wants it paused", CLASS_FAULT },
+	[FAULT_USER_MOVES] = { "FAULT a user wants it on one node", CLASS_FAULT, .other = true },
+	[FAULT_USER_RESTARTS] = { "FAULT a user wants it restarted", CLASS_FAULT },
 	[FAULT_USER_POLICY] = { "FAULT a user changes the lease policy", CLASS_FAULT },
 	[FAULT_USER_STOPS] = { "FAULT a user wants it off", CLASS_FAULT },
 };
@@ -185,13 +193,17 @@ void site_run(struct step *step, int node, enum migration_copy copy, const char 
 	vm->disk[node] = 1;
 	site->copy = (uint8_t)copy;
 	site->fresh = 1;
-	site->paused = site->asked = site->said = site->told_long = 0;
+	site->paused = site->by_user = site->situation = 0;
+	site->asked = site->said = site->told_long = 0;
 	step_say(step, "%s: vcpus run", how);
 }
 
 void site_end_copy(struct site *site)
 {
+	if (site->copy != COPY_NONE)
+		site->remains = 1;
 	site->copy = COPY_NONE;
+	site->situation = site->by_user = site->stopping = site->restart = 0;
 	site->attempt = site->fresh = site->paused = site->asked = 0;
 	site->heard = site->unwanted = site->refused = site->agreed = 0;
 	site->said = site->told_long = site->released = site->gone = 0;
@@ -201,7 +213,8 @@ void site_end_copy(struct site *site)
 
 void site_forget(struct site *site)
 {
-	site->known = site->permitted = site->starting = site->resuming = 0;
+	site->known = site->permitted = 0;
+	site->starting = site->stopping = site->resuming = 0;
 	site->heard = site->unwanted = site->refused = 0;
 	site->said = site->told_long = site->released = site->gone = 0;
 	site->offered = site->wanted = site->ready = 0;
@@ -233,6 +246,7 @@ void world_init(const struct rules *rules, struct world *ret)
 					      .lease = (uint8_t)rules->policy,
 					      .by = NOBODY };
 		vm->policy = (uint8_t)rules->policy;
+		vm->place = NOBODY;
 		vm->disk[0] = 1;
 		for (int i = 0; i < rules->nodes; i++) {
 			site_end_copy(&vm->site[i]);
@@ -345,9 +359,14 @@ static void tell_all(struct step *step)
 /* A stream ends with its reader, and QEMU tells so. */
 static void streams_end(struct step *step)
 {
-	for (int v = 0; v < step->rules->vms; v++)
+	for (int v = 0; v < step->rules->vms; v++) {
+		struct vm *vm = &step->world->vm[v];
+		const struct site *reader = &vm->site[vm->stream_to];
+
+		if (reader->copy != COPY_INCOMING || reader->attempt != vm->stream)
+			vm->stream = vm->stream_to = vm->stream_fresh = 0;
 		for (int i = 0; i < step->rules->nodes; i++) {
-			struct site *site = &step->world->vm[v].site[i];
+			struct site *site = &vm->site[i];
 			const struct site *target;
 
 			if (site->copy != COPY_SENDING || site->target == NOBODY)
@@ -356,6 +375,7 @@ static void streams_end(struct step *step)
 			if (target->copy != COPY_INCOMING || target->attempt != site->attempt)
 				site->ready = 0;
 		}
+	}
 }
 
 static bool is_of_clock(enum move_kind kind)
@@ -392,6 +412,14 @@ static bool goes_on_without(const struct step *step)
 	}
 }
 
+/* What is left of a copy goes with it. */
+static void leave_nothing(struct step *step)
+{
+	for (int v = 0; v < step->rules->vms; v++)
+		for (int i = 0; i < step->rules->nodes; i++)
+			step->world->vm[v].site[i].remains = 0;
+}
+
 bool world_step(const struct rules *rules, struct world *world, struct move move,
 		struct outcome *ret)
 {
@@ -424,6 +452,8 @@ bool world_step(const struct rules *rules, struct world *world, struct move move
 		return false;
 	if (kinds[move.kind].class == CLASS_FAULT)
 		world->faults++;
+	if (!rules->life)
+		leave_nothing(&step);
 	streams_end(&step);
 	tell_all(&step);
 	check(&step);

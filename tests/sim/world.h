@@ -15,6 +15,7 @@
 
 #include "core/lease.h"
 #include "core/migration.h"
+#include "model/definition.h"
 
 #define NODES 3
 #define VMS 2
@@ -48,9 +49,13 @@ struct site {
 	struct record record; /* as this life of the keeper knows it */
 
 	uint8_t copy, attempt;
-	uint8_t fresh;	/* nobody has run past the state that this copy holds */
-	uint8_t paused; /* STOPPED because the lease ended */
-	uint8_t starting, resuming;
+	uint8_t fresh;	   /* nobody has run past the state that this copy holds */
+	uint8_t paused;	   /* STOPPED because the lease ended */
+	uint8_t situation; /* STOPPED: why */
+	uint8_t by_user;   /* STOPPED by their order to pause */
+	uint8_t remains;   /* of a copy that ended */
+	uint8_t starting, stopping, resuming;
+	uint8_t restart, retry; /* ordered by users */
 
 	uint8_t offered, target, wanted, ready, said, told_long, released, gone;
 	uint8_t heard, unwanted, refused, from;
@@ -79,11 +84,13 @@ struct vm {
 	struct record former; /* the one before, which a late reader may still be told */
 	struct site site[NODES];
 	struct ghost ghost[GHOSTS];
-	uint8_t stream, stream_fresh; /* what has been sent in full: its attempt */
-	uint8_t disk[NODES];	      /* the local disk is as the guest left it */
+	/* What has been sent in full and is not read yet: its attempt, and to whom. */
+	uint8_t stream, stream_to, stream_fresh;
+	uint8_t disk[NODES]; /* the local disk is as the guest left it */
 	uint8_t offers;
-	uint8_t stop;	/* a user wants it off */
-	uint8_t policy; /* of its definition */
+	uint8_t stop, pause; /* ordered by users */
+	uint8_t place;	     /* and where they want it: its `kvm_host` */
+	uint8_t policy;	     /* of its definition */
 };
 
 enum life_state { LIFE_ALIVE, LIFE_FENCING, LIFE_FENCED };
@@ -167,8 +174,10 @@ struct rules {
 	bool stale; /* a keeper learns of the record when it is told, not at once */
 	enum lease_policy policy;
 	int faults, offers; /* at most */
-	bool users;	    /* who stop and start the VM */
-	bool time;	    /* clocks, and leases in time */
+	bool users;	    /* who stop and start the VM, and change its lease policy */
+	bool life;	    /* guests that end, panic, take their time; users who pause and move */
+	enum panic_policy on_panic;
+	bool time; /* clocks, and leases in time */
 	enum store_kind store;
 	int drift[NODES]; /* of a node's clock, in millionths; the store promises true time */
 	enum wrong wrong;
@@ -212,6 +221,7 @@ enum move_kind {
 	MOVE_RESUMES,
 	MOVE_LOADS,
 	MOVE_PAGES,
+	MOVE_GUEST_OBEYS,
 	/* Time, the leader, repairs. */
 	MOVE_TIME,
 	MOVE_RENEWAL_SENT,
@@ -253,8 +263,15 @@ enum move_kind {
 	FAULT_STORE,
 	FAULT_FREEZES,
 	FAULT_CLOCK,
+	FAULT_GUEST_OFF,
+	FAULT_GUEST_PANICS,
+	FAULT_IO_ERROR,
+	FAULT_QEMU_ERROR,
 	FAULT_USER_STOPS,
 	FAULT_USER_POLICY,
+	FAULT_USER_PAUSES,
+	FAULT_USER_MOVES,
+	FAULT_USER_RESTARTS,
 	MOVES,
 };
 enum move_class { CLASS_NORMAL, CLASS_LOSS, CLASS_REPAIR, CLASS_FAULT };
@@ -285,5 +302,7 @@ void world_describe(const struct rules *rules, struct move move, const struct ou
 size_t world_candidates(const struct rules *rules, struct move ret[CANDIDATES]);
 /* The VM runs somewhere where it may write. */
 bool world_runs(const struct rules *rules, const struct world *world, int vm);
+/* It does not, because a user wants it so or the guest has stopped, which is reported (I2). */
+bool world_told_why(const struct rules *rules, const struct world *world, int vm);
 /* Forgets what can make no difference any more, so that equal futures are one state. */
 void world_normalise(const struct rules *rules, struct world *world);
