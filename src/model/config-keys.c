@@ -121,7 +121,9 @@ static const struct key consul_keys[] = {
 	{ .name = "register_services", .type = KEY_BOOL, .store = STORE_BOOL,
 	  .offset = AT(consul_register_services), .fallback = "false",
 	  .meaning = "Each VM that runs here is a service `qemu-NAME` there, with the name of this "
-		     "node as its address; the token may then write the service_prefix \"qemu-\"." },
+		     "node as its address; the token may then write the service_prefix \"qemu-\". If "
+		     "it may also read nodes, a service stays through a migration until that of "
+		     "the other node is there." },
 	{ 0 },
 };
 

@@ -2,7 +2,8 @@
 /* Consul's agent is asked what it has, and then told, one after the other, what it should have:
  * when a VM's state has changed, and from time to time, so that a restart of either agent, or a
  * service that somebody removed, is made good.  A service of which it cannot be told whether its VM
- * runs is left as it is. */
+ * runs is left as it is.  One whose VM was moved stays until that of the node which has it now is
+ * there, but nobody passes its check any more. */
 #include "node/services.h"
 
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 
 #include "model/config.h"
 #include "model/definition.h"
+#include "node/elsewhere.h"
 #include "node/node.h"
 #include "node/vm.h"
 #include "store/http.h"
@@ -21,7 +23,9 @@
 #include "wire/json.h"
 
 #define PREFIX "qemu-"
+#define LOOK "health/service/" PREFIX
 #define EVERY (10 * USEC_PER_SEC)
+#define SOON (1 * USEC_PER_SEC)
 #define TTL_SEC 60 /* of the check; we pass it EVERY */
 #define ANSWER_USEC (5 * USEC_PER_SEC)
 #define ANSWER_MAX (64u * 1024 * 1024)
@@ -35,6 +39,7 @@ struct services {
 	struct strv paths, bodies;	/* what this round has still to say; "" is no body */
 	size_t next;
 	bool again; /* something changed meanwhile */
+	bool soon;  /* another node is waited for */
 	char trouble[512];
 	sd_event_source *timer;
 };
@@ -49,16 +54,22 @@ static void round_end(struct services *services, const char *trouble)
 	strv_done(&services->paths);
 	strv_done(&services->bodies);
 	services->next = 0;
-	node_timer(services->node, &services->timer, services->again && !*trouble ? 0 : EVERY,
-		   on_timer, services);
-	services->again = false;
+	if (*trouble)
+		node_timer(services->node, &services->timer, EVERY, on_timer, services);
+	else
+		node_timer(services->node, &services->timer,
+			   services->again  ? 0
+			   : services->soon ? SOON
+					    : EVERY,
+			   on_timer, services);
+	services->again = services->soon = false;
 }
 
 static bool ask(struct services *services, const char *method, const char *path, const char *body,
 		http_answer_fn answer)
 {
 	const struct config *config = services->node->config;
-	CLEANUP_FREE char *url = xasprintf("%s/v1/agent/%s", config->consul_address, path);
+	CLEANUP_FREE char *url = xasprintf("%s/v1/%s", config->consul_address, path);
 	const struct http_request request = {
 		.method = method,
 		.url = url,
@@ -93,6 +104,7 @@ static bool answered(struct services *services, const struct http_answer *answer
 }
 
 static void say_next(struct services *services);
+static void on_looked(void *ctx, const struct http_answer *answer);
 
 static void on_said(void *ctx, const struct http_answer *answer)
 {
@@ -106,31 +118,41 @@ static void say_next(struct services *services)
 {
 	size_t i = services->next++;
 
-	if (i < services->paths.count)
+	if (i < services->paths.count && strncmp(services->paths.items[i], LOOK, strlen(LOOK)) == 0)
+		(void)ask(services, "GET", services->paths.items[i], NULL, on_looked);
+	else if (i < services->paths.count)
 		(void)ask(services, "PUT", services->paths.items[i], services->bodies.items[i],
 			  on_said);
 	else
 		round_end(services, "");
 }
 
-/* 1: it runs here; 0: it does not; -1: that cannot be told. */
-static int runs_here(const struct node_vm *vm)
+enum place {
+	HERE,
+	NOT_HERE,
+	ELSEWHERE, /* another node has it */
+	UNKNOWN,
+};
+
+static enum place place_of(const struct node_vm *vm)
 {
+	if (elsewhere_holder(vm))
+		return ELSEWHERE;
 	switch (vm_state(vm, NULL)) {
 	case VM_OFF:
 	case VM_STARTING:
 	case VM_FAILED:
-		return 0;
+		return NOT_HERE;
 	case VM_UNKNOWN:
-		return -1;
+		return UNKNOWN;
 	default:
-		return strcmp(vm->owner.node, vm->node->config->node) == 0;
+		return strcmp(vm->owner.node, vm->node->config->node) == 0 ? HERE : NOT_HERE;
 	}
 }
 
 static void say(struct services *services, const char *verb, const char *name)
 {
-	strv_addf(&services->paths, "%s/" PREFIX "%s", verb, name);
+	strv_addf(&services->paths, "%s" PREFIX "%s", verb, name);
 	strv_add(&services->bodies, "");
 }
 
@@ -144,7 +166,7 @@ static void say_register(struct services *services, const char *name)
 		json_sprintf("%ds", TTL_SEC), "Status", "passing");
 	CLEANUP_FREE char *body = json_print(service);
 
-	strv_add(&services->paths, "service/register");
+	strv_add(&services->paths, "agent/service/register");
 	strv_add(&services->bodies, body);
 }
 
@@ -166,10 +188,12 @@ static void compare(struct services *services, json_t *registered)
 		CLEANUP_FREE char *key = xasprintf(PREFIX "%s", name);
 		bool there = is_ours(services, json_object_get(registered, key));
 
-		if (runs_here(node->vms[i]) == 1 && !there)
+		enum place place = place_of(node->vms[i]);
+
+		if (place == HERE && !there)
 			say_register(services, name);
-		else if (there && runs_here(node->vms[i]) != 0)
-			say(services, "check/pass", name);
+		else if (there && (place == HERE || place == UNKNOWN))
+			say(services, "agent/check/pass/", name);
 	}
 	json_object_foreach(registered, id, service)
 	{
@@ -177,10 +201,62 @@ static void compare(struct services *services, json_t *registered)
 			strncmp(id, PREFIX, strlen(PREFIX)) == 0 ? id + strlen(PREFIX) : NULL;
 		const struct node_vm *vm = name ? vm_find(node, name) : NULL;
 
-		if (name && definition_check_name(name, NULL) == 0 && is_ours(services, service) &&
-		    (!vm || runs_here(vm) == 0))
-			say(services, "service/deregister", name);
+		if (!name || definition_check_name(name, NULL) < 0 || !is_ours(services, service))
+			continue;
+		if (!vm || place_of(vm) == NOT_HERE)
+			say(services, "agent/service/deregister/", name);
+		else if (place_of(vm) == ELSEWHERE)
+			say(services, "health/service/", name);
 	}
+}
+
+static bool is_passing(const json_t *entry)
+{
+	const json_t *check;
+	size_t i;
+
+	json_array_foreach(json_object_get(entry, "Checks"), i,
+			   check) if (strcmp(json_string_or(check, "Status", ""), "passing") !=
+				      0) return false;
+	return true;
+}
+
+/* Where it is found in the whole cluster.  Ours goes when it is of no more use; one of our name
+ * that another node has registered with this agent of Consul is not ours. */
+static void judge(struct services *services, const char *path, json_t *entries)
+{
+	bool ours = false, others = false, passing = true;
+	json_t *entry;
+	size_t i;
+
+	json_array_foreach(entries, i, entry)
+	{
+		if (is_ours(services, json_object_get(entry, "Service"))) {
+			ours = true;
+			passing = passing && is_passing(entry);
+		} else {
+			others = true;
+		}
+	}
+	if (ours && !others && passing)
+		services->soon = true;
+	else if (ours || !others)
+		say(services, "agent/service/deregister/", path + strlen(LOOK));
+}
+
+static void on_looked(void *ctx, const struct http_answer *answer)
+{
+	struct services *services = ctx;
+	json_auto_t *entries = NULL;
+	CLEANUP_FREE char *path = NULL;
+
+	if (!answered(services, answer))
+		return;
+	path = xstrdup(services->paths.items[services->next - 1]);
+	if (json_parts(answer->body, answer->length) <= PARTS_MAX &&
+	    json_parse(answer->body, answer->length, &entries, NULL) == 0)
+		judge(services, path, entries);
+	say_next(services);
 }
 
 static void on_list(void *ctx, const struct http_answer *answer)
@@ -215,7 +291,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 		token_forget(services->token);
 		services->token = token;
 	}
-	(void)ask(services, "GET", "services", NULL, on_list);
+	(void)ask(services, "GET", "agent/services", NULL, on_list);
 	return 0;
 }
 

@@ -3,11 +3,13 @@
 import base64
 import itertools
 import json
+import threading
 
 import pytest
 
 import consul
 from drover import micro
+from journey import make_cluster
 
 
 def event(key, value, index):
@@ -206,6 +208,54 @@ def test_fc_W22_a_service_tells_where_a_vm_runs(new_host):
 		host.wait(lambda: passing('web02') == ['alpha'] and passing('stale') == [],
 			'what is wrong is made good')
 		assert len(passing('others')) == 1
+
+
+class Found:
+	"""What who looks a VM up in Consul is told, at every moment."""
+
+	def __init__(self, servers, i, name):
+		self.servers, self.i, self.path = servers, i, f'health/service/qemu-{name}?passing'
+		self.seen, self.done = [], threading.Event()
+		self.thread = threading.Thread(target=self.look, daemon=True)
+		self.thread.start()
+
+	def look(self):
+		while not self.done.wait(0.01):
+			told = self.servers.ask(self.i, 'GET', self.path)
+			now = None if told is None else sorted(one['Service']['Address'] for one in told)
+			if now is not None and [now] != self.seen[-1:]:
+				self.seen.append(now)
+
+	def end(self):
+		self.done.set()
+		self.thread.join()
+		return self.seen
+
+
+@pytest.mark.skipif(not consul.available(), reason='no Consul: tests/consul/fetch DIR')
+@pytest.mark.parametrize('agents', [1, 2])
+def test_fc_C10_a_service_is_there_all_the_time_of_a_migration(new_host, tmp_path, agents):
+	"""With one agent of Consul for both hosts there is exactly one at every moment; with one for each
+	both may be there until the source has ended its copy."""
+	with consul.Consul(servers=agents) as servers:
+		master = servers.write_token('master', consul.MASTER)
+
+		def with_consul(name, **config):
+			i = agents - 1 if name == 'beta' else 0
+			return new_host(name, consul={'address': f'http://{servers.host(i)}:8500',
+				'token_file': str(master), 'register_services': True}, **config)
+		alpha, beta = make_cluster(with_consul, tmp_path)
+		found = Found(servers, 0, 'web01')
+		alpha.apply(micro('web01'))
+		alpha.wait(lambda: found.seen[-1:] == [['alpha']], 'it is found')
+		alpha.cli('migrate', 'web01', '--to', 'beta', '--timeout', '120s')
+		alpha.wait(lambda: found.seen[-1] == ['beta'], 'it is found where it went')
+		alpha.wait(lambda: not alpha.left(), 'nothing is left where it was')
+		seen = found.end()
+	while not seen[0]:
+		seen.pop(0)
+	assert seen in ([['alpha'], ['beta']],
+		*([[['alpha'], ['alpha', 'beta'], ['beta']]] if agents > 1 else [])), seen
 
 
 @pytest.mark.asan
