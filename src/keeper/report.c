@@ -91,12 +91,12 @@ static enum vm_state describe_present(const struct keeper *keeper, char *reason,
 	switch (keeper_situation(keeper)) {
 	case SITUATION_RUNNING:
 		if (keeper->want.wish == WISH_ELSEWHERE)
-			return set_reason(reason, size, VM_RUNNING,
-					  "it belongs on node '%s' and runs here until that node "
-					  "takes it over",
-					  keeper->want.move.target[0]
-						  ? keeper->want.move.target
-						  : keeper->want.definition->kvm_host);
+			return set_reason(
+				reason, size, VM_RUNNING,
+				"it belongs on node '%s' and runs here until that node "
+				"takes it over; 'drover ls' there shows what it waits for",
+				keeper->want.move.target[0] ? keeper->want.move.target
+							    : keeper->want.definition->kvm_host);
 		/* A pause that failed, say. */
 		return set_reason(reason, size, VM_RUNNING, "%s", keeper->failure);
 	case SITUATION_PAUSED:
