@@ -57,6 +57,12 @@ static enum vm_state set_reason(char *reason, size_t size, enum vm_state state, 
 	return state;
 }
 
+/* Nobody tries then, whatever failed before. */
+static bool off_with_disks_elsewhere(const struct keeper *keeper)
+{
+	return ownership_held_elsewhere(keeper) && keeper->ownership->record.phase == OWNER_OFF;
+}
+
 /* Nothing runs: why not, and what would change that (I2). */
 static enum vm_state describe_absent(const struct keeper *keeper, char *reason, size_t size)
 {
@@ -68,6 +74,12 @@ static enum vm_state describe_absent(const struct keeper *keeper, char *reason, 
 	if (migration_may_receive(keeper) && !*keeper->failure)
 		return set_reason(reason, size, VM_OFF, "about to take it over from node '%s'",
 				  keeper->ownership->record.node);
+	if (off_with_disks_elsewhere(keeper))
+		return set_reason(reason, size, VM_FAILED,
+				  "it is off and its disks are on node '%s'; 'drover move %s --to "
+				  "%s' starts it there",
+				  keeper->ownership->record.home, keeper->name,
+				  keeper->ownership->record.home);
 	if (ownership_held_elsewhere(keeper) && !*keeper->failure) {
 		struct error why = { 0 };
 

@@ -128,7 +128,6 @@ void step_arrived(struct keeper *keeper)
 	checkpoint("keeper.receive.running");
 	keeper->copy->incoming = false;
 	keeper->copy->attempt = 0;
-	(void)copy_save(keeper, keeper->copy, NULL);
 	announce(keeper);
 	keeper->failure[0] = '\0';
 	backoff_reset(&keeper->backoff);
@@ -147,6 +146,8 @@ void step_arrived(struct keeper *keeper)
 	else
 		receive_left(keeper);
 	disks_arrived(keeper);
+	/* Last: the next keeper does again what this one may die over. */
+	(void)copy_save(keeper, keeper->copy, NULL);
 	pending_look(keeper);
 }
 

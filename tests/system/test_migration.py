@@ -109,6 +109,23 @@ def test_a_write_that_is_lost_on_the_way_would_be_seen(new_host, tmp_path, share
 			witness.check_disk()
 
 
+def test_whose_disks_are_elsewhere_when_it_ends_on_its_way_is_told_and_started_there(pair):
+	alpha, beta = pair
+	start_on(alpha, disk=1)
+	alpha.hold_at('keeper.source.mirrored')
+	send(alpha, beta, disk=1)
+	keeper = alpha.held('keeper.source.mirrored')
+	alpha.qemu('m1').kill()
+	alpha.hold_at()
+	keeper.signal(18)  # SIGCONT
+	beta.wait(lambda: 'its disks are on node \'alpha\'' in ((beta.vm('m1') or {}).get('reason') or ''),
+		'it is told where its disks are')
+	assert "'drover move m1 --to alpha'" in beta.vm('m1')['reason'] == alpha.vm('m1')['reason']
+	beta.cli('move', 'm1', '--to', 'alpha', '--timeout', '120s')
+	wait_runs_on(pair, 'm1', alpha)
+	beta.wait(lambda: not beta.left(), 'nothing is left of the receiver')
+
+
 def test_on_a_shared_file_system_the_disk_stays_where_it_is(new_host, tmp_path):
 	pair = make_cluster(new_host, tmp_path, storage={'shared': True})
 	alpha, beta = pair

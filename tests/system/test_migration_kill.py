@@ -16,7 +16,7 @@ from moves import DISK_STEPS, PARTIES, RECORD, Scene, STEPS
 from test_kill import has_checkpoints
 
 # The host on which a guest stands by then, if it is not the source.
-TAKEN = ('keeper.migration.cont', 'keeper.receive.running', 'keeper.source.running',
+TAKEN = ('keeper.migration.cont', 'keeper.receive.running', 'keeper.receive.disks', 'keeper.source.running',
 	'keeper.source.finish')
 
 # Where a guest that is not there whole by then ends, it waits for whoever has its local disk.
