@@ -57,12 +57,16 @@ static void log_run(void *ctx)
 	log->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 }
 
-/* A log that cannot be opened is no reason not to have a keeper. */
+/* A log that cannot be opened is no reason not to have a keeper.  Without files it logs to where
+ * the agent does. */
 static int open_keeper_log(const struct node_vm *vm)
 {
-	struct log *log = xcalloc(1, sizeof(*log));
+	struct log *log;
 	int fd;
 
+	if (!node_logs_to_file(vm->node))
+		return fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+	log = xcalloc(1, sizeof(*log));
 	log->dir = xasprintf("%s/vms/%s", vm->node->config->paths.log, vm->name);
 	log->fd = -1;
 	if (disk_run(&disk_logs, log_run, log_drop, log, NULL) < 0)
@@ -70,6 +74,13 @@ static int open_keeper_log(const struct node_vm *vm)
 	fd = TAKE_FD(log->fd);
 	log_drop(log);
 	return fd;
+}
+
+char *keeper_log_place(const struct node_vm *vm)
+{
+	if (!node_logs_to_file(vm->node))
+		return xstrdup("where droverd logs");
+	return xasprintf("'%s/vms/%s/keeper.log'", vm->node->config->paths.log, vm->name);
 }
 
 int keeper_start(const struct node_vm *vm, pid_t *ret_pid, int *ret_pidfd, struct error *err)

@@ -386,6 +386,7 @@ static int on_arrival(sd_event_source *source, const struct inotify_event *event
 static int on_child(sd_event_source *source, const siginfo_t *info, void *userdata)
 {
 	struct node_vm *vm = userdata;
+	CLEANUP_FREE char *log = NULL;
 	struct link *link;
 	char words[256];
 
@@ -397,10 +398,9 @@ static int on_child(sd_event_source *source, const siginfo_t *info, void *userda
 	link->child = sd_event_source_disable_unref(link->child);
 	if (link->state != LINK_STARTING || try_connect(vm) > 0)
 		return 0;
-	(void)snprintf(words, sizeof(words),
-		       "its keeper ended at once (%s %d); see '%s/vms/%s/keeper.log'",
-		       info->si_code == CLD_EXITED ? "exit code" : "signal", info->si_status,
-		       vm->node->config->paths.log, vm->name);
+	log = keeper_log_place(vm);
+	(void)snprintf(words, sizeof(words), "its keeper ended at once (%s %d); see %s",
+		       info->si_code == CLD_EXITED ? "exit code" : "signal", info->si_status, log);
 	set_trouble(link, words);
 	log_vm(LOG_LEVEL_ERROR, vm->name, "%s", words);
 	link_wait(vm, 0);

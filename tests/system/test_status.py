@@ -354,6 +354,8 @@ def test_logging_to_the_journal_needs_no_journal(new_host):
 	host = new_host(log={'file': False}).start_agent()
 	host.apply(micro('m1'))
 	assert not (host.log / 'droverd.log').exists()
+	assert not host.vm_log('m1', 'keeper.log').exists()
+	assert "drover-keeper" in host.text(host.root / 'droverd.out'), 'where the agent logs'
 	assert host.state('m1') == 'running'
 
 
