@@ -210,7 +210,8 @@ static void gather(struct keeper *keeper, enum migration_copy copy, struct migra
 		.record = own->exists ? &own->record : NULL,
 		.write_open = own->write != NULL,
 		.permitted = own->permitted && lease != -ESTALE,
-		.lease = lease == 0,
+		/* One that was over and is back permits no `cont` by what was won before. */
+		.lease = lease == 0 || lease == -ESTALE,
 		.copy = copy,
 		.attempt = keeper->copy ? keeper->copy->attempt : 0,
 		.wanted = is_wanted(keeper),

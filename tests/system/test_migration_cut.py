@@ -29,6 +29,7 @@ EVERY = [(store, disk, where, step, way) for store, disk, steps in (('zookeeper'
 	for where, step in steps for way in WAYS]
 QUICK = [('zookeeper', False, 'S', 'keeper.source.copying', 'link'),
 	('zookeeper', False, 'S', 'keeper.source.stopped', 'S-both'),
+	('zookeeper', False, 'T', 'keeper.receive.offer', 'S-store'),
 	('zookeeper', False, 'T', 'keeper.receive.take', 'link'),
 	('zookeeper', False, 'T', 'keeper.receive.take', 'leader-kill'),
 	('zookeeper', True, 'S', 'keeper.source.mirrored', 'link'),
