@@ -139,6 +139,11 @@ static void run_until(struct host *host, fact_fn fact)
 	}
 }
 
+static bool faults_are_through(struct host *host)
+{
+	return fault_pending(host->node->store) == 0;
+}
+
 static bool has_joined(struct host *host)
 {
 	return records_known(host->node) && session_check(host->node, NULL) == 0;
@@ -366,7 +371,7 @@ static void an_order_that_was_given_up_is_not_written_after_that(void **state)
 	assert_int_equal(ensure.r, -EREMOTEIO);
 	assert_int_equal(ensure.err.class, ERROR_TRY_AGAIN);
 	assert_non_null(strstr(ensure.err.text, "not known"));
-	assert_int_equal(fault_pending(host.node->store), 0);
+	run_until(&host, faults_are_through);
 
 	fault_release(host.node->store);
 	loop_drain(host.node->loop);
@@ -794,11 +799,6 @@ static void the_lease_is_renewed_again_and_again(void **state)
 	assert_int_equal(lease_told(&host).since, lease_before.since);
 	/* It never lasts longer than if it had been renewed just now. */
 	assert_true(lease_told(&host).end <= clock_now() + longest_lease(&host));
-}
-
-static bool faults_are_through(struct host *host)
-{
-	return fault_pending(host->node->store) == 0;
 }
 
 static void a_renewal_that_is_not_answered_extends_nothing(void **state)
