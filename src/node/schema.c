@@ -142,7 +142,7 @@ int schema_check(struct node *node, const struct store_entry *entry, struct erro
 		return copy(err, &why, r);
 	}
 	if (!node->schema.loaded)
-		node->schema.loaded = schema.version ? schema.version : schema_newest();
+		node->schema.loaded = schema.version ? schema.version : SCHEMA_OLDEST;
 	return 0;
 }
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The form of the records that a cluster keeps, as a number in /drover/schema: {v, version} and,
- * while they are brought to the next one, {to, by}.  The first agent that joins writes the newest
- * that it knows.  An agent works with the one form that it found when it started; it stays outside
- * while that is not the one that stands there, for it would read records wrong and write them so.
+ * while they are brought to the next one, {to, by}.  Where none stands they are of the first one:
+ * so it was before this record.  An agent works with the one form that it found when it started; it
+ * stays outside while that is not the one that stands there, for it would read records wrong and
+ * write them so.
  */
 #pragma once
 #include <jansson.h>
