@@ -38,8 +38,8 @@ _drover() {
 	case $command in
 	apply) options="$waiting --dry-run" ;;
 	start | stop | restart | kill | pause | resume | ensure) options=$waiting ;;
-	migrate) options="$waiting --to --method --max-downtime --bandwidth --cancel" ;;
-	move) options="$waiting --to --method --max-downtime --bandwidth" ;;
+	migrate) options="$waiting --to --method --max-downtime --bandwidth --postcopy --cancel" ;;
+	move) options="$waiting --to --method --max-downtime --bandwidth --postcopy" ;;
 	unmigrate) options=$waiting ;;
 	rm) options="--volume --timeout" ;;
 	exec) options="--stdin --timeout" ;;

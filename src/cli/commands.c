@@ -39,7 +39,7 @@ static const struct command commands[] = {
 	  "Forgets the waiting time after failures." },
 	{ "migrate", "VM", 1, 1, false,
 	  OPTION_WAITING | OPTION_TO | OPTION_METHOD | OPTION_MAX_DOWNTIME | OPTION_BANDWIDTH |
-		  OPTION_CANCEL,
+		  OPTION_POSTCOPY | OPTION_CANCEL,
 	  run_move, "let a VM run on another node for a while; `unmigrate` brings it back",
 	  "Without --to the node with the most free memory is taken.  It goes live, with its memory,\n"
 	  "or is shut down here and started there, as --method or its definition says; --method live\n"
@@ -48,7 +48,9 @@ static const struct command commands[] = {
 	{ "unmigrate", "VM", 1, 1, false, OPTION_WAITING, run_move,
 	  "bring a migrated VM back to its own node", NULL },
 	{ "move", "VM", 1, 1, false,
-	  OPTION_WAITING | OPTION_TO | OPTION_METHOD | OPTION_MAX_DOWNTIME | OPTION_BANDWIDTH, run_move,
+	  OPTION_WAITING | OPTION_TO | OPTION_METHOD | OPTION_MAX_DOWNTIME | OPTION_BANDWIDTH |
+		  OPTION_POSTCOPY,
+	  run_move,
 	  "let a VM run on another node for good",
 	  "For good means: until a new definition names another node as `kvm_host`.  To be on --to NODE." },
 	{ "migrations", "[VM]", 0, 1, false, 0, run_migrations,

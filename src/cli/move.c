@@ -74,6 +74,8 @@ static json_t *arguments(const struct cli *cli, const char *vm)
 	if (options->bandwidth)
 		(void)json_object_set_new(args, "bandwidth",
 					  json_integer((json_int_t)options->bandwidth));
+	if (options->given & OPTION_POSTCOPY)
+		(void)json_object_set_new(args, "postcopy", json_true());
 	if (options->given & OPTION_CANCEL)
 		(void)json_object_set_new(args, "cancel", json_true());
 	return args;
@@ -85,8 +87,8 @@ static int check(const struct cli *cli, struct error *err)
 
 	if (strcmp(cli->command->name, "move") == 0 && !(given & OPTION_TO))
 		return error_usage(err, "write: drover move VM --to NODE");
-	if ((given & OPTION_CANCEL) &&
-	    (given & (OPTION_TO | OPTION_METHOD | OPTION_MAX_DOWNTIME | OPTION_BANDWIDTH)))
+	if ((given & OPTION_CANCEL) && (given & (OPTION_TO | OPTION_METHOD | OPTION_MAX_DOWNTIME |
+						 OPTION_BANDWIDTH | OPTION_POSTCOPY)))
 		return error_usage(err, "--cancel lets it stay where it is, and takes nothing "
 					"beside it");
 	return 0;

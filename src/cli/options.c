@@ -41,6 +41,7 @@ static const struct option options[] = {
 	{ "method", "auto|live|shutdown", OPTION_METHOD, 0, "how (default: as the definition says)" },
 	{ "max-downtime", "TIME", OPTION_MAX_DOWNTIME, 0, "how long the guest may stand still: 300, 300ms" },
 	{ "bandwidth", "SIZE", OPTION_BANDWIDTH, 0, "bytes a second at most: 100M" },
+	{ "postcopy", NULL, OPTION_POSTCOPY, 0, "it may go on there before all of its memory is" },
 	{ "cancel", NULL, OPTION_CANCEL, 0, "let it stay where it is now" },
 	{ "agent", NULL, OPTION_AGENT, 0, "the log of the agent, droverd" },
 	{ "keeper", NULL, OPTION_KEEPER, 0, "the log of the VM's keeper" },

@@ -72,6 +72,7 @@ void placement_terms(const struct placement_facts *facts, struct placement_terms
 		.shutdown = definition->migration_method == MIGRATE_SHUTDOWN && !disks_stay,
 		.max_downtime_ms = definition->migration_max_downtime / 1000,
 		.bandwidth = definition->migration_bandwidth,
+		.postcopy = definition->migration_postcopy,
 		.number = placement->number,
 		.cancel = placement->cancel,
 	};
@@ -83,6 +84,8 @@ void placement_terms(const struct placement_facts *facts, struct placement_terms
 		ret->max_downtime_ms = placement->max_downtime_ms;
 	if (placement->bandwidth)
 		ret->bandwidth = placement->bandwidth;
+	if (placement->postcopy)
+		ret->postcopy = true;
 }
 
 static void set_name(char field[RECORD_NAME_SIZE], const char *name)
@@ -203,6 +206,12 @@ static int order_cancel(const struct placement_facts *facts, const struct placem
 	const char *there = holder(facts), *home = home_of(facts), *now;
 
 	(void)placement_node(facts, &now);
+	if (facts->owner && *facts->owner->feeder)
+		return error_refuse(err,
+				    "VM '%s' runs on node '%s' already and fetches the rest of its "
+				    "memory from node '%s': there is no way back before that is "
+				    "done",
+				    facts->vm, there, facts->owner->feeder);
 	if (!*there || same(there, now))
 		return error_refuse(err, "VM '%s' is not being moved", facts->vm);
 	if (!*home)
@@ -230,6 +239,7 @@ int placement_ordered(const struct placement_facts *facts, const struct placemen
 		.method = order->method,
 		.max_downtime_ms = order->max_downtime_ms,
 		.bandwidth = order->bandwidth,
+		.postcopy = order->postcopy,
 		.number = facts->placement->number + 1,
 		.cancel = facts->placement->cancel,
 		.rest = facts->placement->rest,

@@ -42,7 +42,8 @@ enum placement_by placement_node(const struct placement_facts *facts, const char
 struct placement_terms {
 	bool shutdown;			     /* else live, and nothing but live */
 	uint64_t max_downtime_ms, bandwidth; /* 0: QEMU's own */
-	uint64_t number, cancel;	     /* of the newest orders; 0: there was none */
+	bool postcopy;
+	uint64_t number, cancel; /* of the newest orders; 0: there was none */
 };
 void placement_terms(const struct placement_facts *facts, struct placement_terms *ret);
 
@@ -58,6 +59,7 @@ struct placement_order {
 	const char *to; /* MIGRATE and MOVE */
 	enum placement_method method;
 	uint64_t max_downtime_ms, bandwidth; /* 0: not said */
+	bool postcopy;			     /* false: not said */
 	const char *since, *by;
 };
 /* The record that the order leaves behind, or why it does not fit (ERROR_REFUSED).  `ret` is to be

@@ -5,7 +5,11 @@
 #include "keeper/export.h"
 #include "keeper/keeper.h"
 #include "keeper/migration.h"
+#include "keeper/monitor.h"
+#include "keeper/postcopy.h"
 #include "keeper/receive-parts.h"
+#include "keeper/reopening.h"
+#include "keeper/report.h"
 #include "keeper/script.h"
 #include "keeper/timeline.h"
 #include "keeper/transfer.h"
@@ -75,37 +79,92 @@ static int check_hello(struct receive *receive, json_t *args, struct error *err)
 	    (uint64_t)epoch != receive->offer.epoch)
 		return error_refuse(err, "nobody waits here for VM '%s' under epoch %lld", vm,
 				    (long long)epoch);
-	if (receive->failed)
-		return error_try_again(err, "the receiver is being given up");
 	if (json_is_null(json_object_get(args, "hardware")))
 		return 0; /* of a keeper that comes to say what has become of it */
+	if (receive->failed)
+		return error_try_again(err, "the receiver is being given up");
 	r = json_need_object(args, "hardware", &hardware, err);
 	return r < 0 ? r : check_hardware(receive, hardware, err);
 }
 
-static void on_hello(struct receive *receive, struct caller *caller, struct request *request)
+static struct caller *caller_of(struct receive *receive, const struct request *request)
 {
-	json_auto_t *answer = NULL;
-	struct error err = { 0 };
-	struct caller *before;
+	for (size_t i = 0; i < CALLERS_MAX; i++)
+		if (receive->callers[i].peer && receive->callers[i].peer == request_peer(request))
+			return &receive->callers[i];
+	return NULL;
+}
 
-	if (check_hello(receive, request_args(request), &err) < 0) {
-		request_fail(request, &err);
-		return;
-	}
-	before = caller_accepted(receive);
-	if (before && before != caller)
+/* `trouble`: why there can be no postcopy; NULL: there can, or nobody asked. */
+static void accept_caller(struct receive *receive, struct request *request, const char *trouble)
+{
+	struct caller *before = caller_accepted(receive), *caller = caller_of(receive, request);
+	json_auto_t *answer = NULL;
+
+	if (caller && before && before != caller)
 		before->peer = peer_close(before->peer);
-	caller->accepted = true;
-	answer = json_pack("{s:i, s:b, s:s}", "v", 1, "loaded",
+	if (caller)
+		caller->accepted = true;
+	answer = json_pack("{s:i, s:b, s:s, s:b, s:s?}", "v", 1, "loaded",
 			   (int)(transfer_copy(receive->keeper) == COPY_LOADED), "node",
-			   receive->keeper->config->node);
+			   receive->keeper->config->node, "postcopy", (int)receive->offer.postcopy,
+			   "postcopy_trouble", trouble);
 	request_return(request, answer);
 	receive_arm(receive, &receive->fresh, 0, receive_on_fresh_due);
 	if (!receive->streaming)
 		receive_arm(receive, &receive->deadline,
 			    receive->keeper->config->timers.migration_offer, receive_on_deadline);
 	keeper_look(receive->keeper);
+}
+
+/* Noted before it is said: a later keeper must know that this very receiver was agreed upon. */
+static int note_postcopy(struct receive *receive, bool agreed, struct error *err)
+{
+	int r;
+
+	receive->offer.postcopy = agreed;
+	r = offer_save(&receive->offer, err);
+	if (r < 0)
+		receive->offer.postcopy = false;
+	return r;
+}
+
+static void on_postcopy_tried(void *ctx, int r, const struct error *why)
+{
+	struct receive *receive = ctx;
+	struct request *request = TAKE_PTR(receive->preparing);
+	struct error err = { 0 };
+
+	receive->script = NULL;
+	if (r < 0) {
+		err = *why;
+		postcopy_explain(receive->keeper, &err);
+	} else {
+		r = note_postcopy(receive, true, &err);
+	}
+	checkpoint("keeper.receive.postcopy-agreed");
+	accept_caller(receive, request, r < 0 ? err.text : NULL);
+}
+
+static void on_hello(struct receive *receive, struct caller *caller, struct request *request)
+{
+	bool late = json_is_null(json_object_get(request_args(request), "hardware"));
+	struct error err = { 0 };
+
+	if (check_hello(receive, request_args(request), &err) < 0) {
+		request_fail(request, &err);
+	} else if (late) {
+		accept_caller(receive, request, NULL);
+	} else if (receive->preparing || receive->script) {
+		(void)error_try_again(&err, "something else is under way");
+		request_fail(request, &err);
+	} else if (json_bool_or(request_args(request), "postcopy", false)) {
+		receive->preparing = request;
+		receive->script = postcopy_try(receive->keeper, on_postcopy_tried, receive);
+	} else {
+		(void)note_postcopy(receive, false, NULL);
+		accept_caller(receive, request, NULL);
+	}
 }
 
 static void answer_prepare(struct receive *receive, int r, const struct error *err)
@@ -142,7 +201,6 @@ static json_t *capability(const char *name, bool on)
 
 static void on_prepare(struct receive *receive, struct caller *caller, struct request *request)
 {
-	bool postcopy = json_bool_or(request_args(request), "postcopy", false);
 	struct script *script;
 	struct error err = { 0 };
 	int r;
@@ -164,7 +222,7 @@ static void on_prepare(struct receive *receive, struct caller *caller, struct re
 	script_add(script, "migrate-set-capabilities",
 		   json_pack("{s:[o,o,o]}", "capabilities", capability("events", true),
 			     capability("late-block-activate", true),
-			     capability("postcopy-ram", postcopy)));
+			     capability("postcopy-ram", receive->offer.postcopy)));
 	script_add(script, "object-add",
 		   json_pack("{s:s, s:s, s:s, s:s}", "qom-type", "tls-creds-psk", "id", PSK_ID,
 			     "endpoint", "server", "dir", PSK_DIR));
@@ -217,17 +275,23 @@ static void on_bye(struct receive *receive, struct caller *caller, struct reques
 	CLEANUP_FREE char *text = xstrdup(why);
 
 	request_return(request, NULL);
+	if (!receive->running)
+		(void)note_postcopy(receive, false, NULL);
 	receive_give_up(receive, text);
+}
+
+/* The stream of a postcopy broke; the source wants another way in. */
+static void on_recover(struct receive *receive, struct caller *caller, struct request *request)
+{
+	receive->reopening = reopening_begin(receive->keeper, receive->reopening, request);
 }
 
 static const struct {
 	const char *command;
 	void (*answer)(struct receive *receive, struct caller *caller, struct request *request);
 } requests[] = {
-	{ "hello", on_hello },
-	{ "prepare", on_prepare },
-	{ "disks-end", on_disks_end },
-	{ "bye", on_bye },
+	{ "hello", on_hello }, { "prepare", on_prepare }, { "disks-end", on_disks_end },
+	{ "bye", on_bye },     { "recover", on_recover },
 };
 
 static void on_request(void *ctx, struct request *request)
@@ -255,13 +319,32 @@ void caller_say_running(struct receive *receive)
 	caller_tell(receive, "running", data);
 }
 
+/* The source's keeper says that its copy, which still had pages, is gone.  A guest whose last page
+ * came a moment before does not need it: so QEMU is made to look at its stream. */
+static void hear_lost(struct receive *receive, json_t *data)
+{
+	struct keeper *keeper = receive->keeper;
+
+	if (!receive->lost)
+		report_event(keeper, "feeder-lost", NULL, "node '%s': %.200s",
+			     receive->offer.source,
+			     json_string_or(data, "why", "the source's copy is gone"));
+	receive->lost = true;
+	if (transfer_lacks_pages(keeper))
+		(void)monitor_call_oob(keeper->monitor, "migrate-pause", NULL, NULL, NULL, NULL);
+	keeper_look(keeper);
+}
+
 static void on_event(void *ctx, const char *name, json_t *data, json_t *whole)
 {
 	struct caller *caller = ctx;
 	struct receive *receive = caller->receive;
 
-	if (!caller->accepted || strcmp(name, "stopped") != 0 ||
-	    (uint64_t)json_int_or(data, "epoch", 0) != receive->offer.epoch)
+	if (!caller->accepted || (uint64_t)json_int_or(data, "epoch", 0) != receive->offer.epoch)
+		return;
+	if (strcmp(name, "lost") == 0)
+		hear_lost(receive, data);
+	if (strcmp(name, "stopped") != 0)
 		return;
 	if (receive->running) {
 		caller_say_running(receive);

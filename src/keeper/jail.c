@@ -85,8 +85,19 @@ static const struct {
 	{ "/dev/random", 1, 8 }, { "/dev/urandom", 1, 9 },
 };
 
-static int make_dev(const struct jail *jail, dev_t kvm, struct error *err)
+/* QEMU runs without rights: a node of its own is how it may use what the host keeps for root. */
+static int make_own(const struct jail *jail, const char *path, dev_t device, struct error *err)
 {
+	if (device &&
+	    (mknod(path, S_IFCHR | 0600, device) < 0 || chown(path, jail->uid, jail->uid) < 0))
+		return error_set(err, -errno, "cannot make '%s': %m", path);
+	return 0;
+}
+
+static int make_dev(const struct jail *jail, dev_t kvm, dev_t userfault, struct error *err)
+{
+	int r;
+
 	if (mount("dev", "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755,size=64k") < 0)
 		return error_set(err, -errno, "cannot mount a private /dev: %m");
 	for (size_t i = 0; i < ARRAY_SIZE(devices); i++)
@@ -96,12 +107,8 @@ static int make_dev(const struct jail *jail, dev_t kvm, struct error *err)
 			return error_set(err, -errno, "cannot make '%s': %m", devices[i].path);
 	if (symlink("/proc/self/fd", "/dev/fd") < 0)
 		return error_set(err, -errno, "cannot make '/dev/fd': %m");
-	/* QEMU runs without rights: this node is how it may use KVM where the host's is for root.
-	 */
-	if (kvm && (mknod("/dev/kvm", S_IFCHR | 0600, kvm) < 0 ||
-		    chown("/dev/kvm", jail->uid, jail->uid) < 0))
-		return error_set(err, -errno, "cannot make '/dev/kvm': %m");
-	return 0;
+	r = make_own(jail, "/dev/kvm", kvm, err);
+	return r < 0 ? r : make_own(jail, "/dev/userfaultfd", userfault, err);
 }
 
 /* What fd stands for, as a mount of its own that can be put anywhere: taken before we leave the
@@ -184,7 +191,7 @@ static int seal_files(struct error *err)
 int jail_enter(void *ctx, struct error *err)
 {
 	struct jail jail = *(const struct jail *)ctx; /* ours: descriptors change here */
-	struct stat st = { 0 };
+	struct stat kvm = { 0 }, userfault = { 0 };
 	int r;
 
 	r = detach_file(&jail.kernel_fd, err);
@@ -196,8 +203,11 @@ int jail_enter(void *ctx, struct error *err)
 		r = detach_file(&jail.resolv_fd, err);
 	if (r < 0)
 		return r;
-	if (jail.kvm && stat("/dev/kvm", &st) < 0)
+	if (jail.kvm && stat("/dev/kvm", &kvm) < 0)
 		return error_set(err, -errno, "cannot find /dev/kvm: %m");
+	/* Without it QEMU says whether it can do without. */
+	if (jail.userfault)
+		(void)stat("/dev/userfaultfd", &userfault);
 	if (unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | (jail.network ? 0 : CLONE_NEWNET)) <
 	    0)
 		return error_set(err, -errno, "cannot make namespaces of its own: %m");
@@ -207,7 +217,7 @@ int jail_enter(void *ctx, struct error *err)
 	r = seal_files(err);
 	if (r < 0)
 		return r;
-	r = make_dev(&jail, jail.kvm ? st.st_rdev : 0, err);
+	r = make_dev(&jail, kvm.st_rdev, userfault.st_rdev, err);
 	if (r < 0)
 		return r;
 	return make_run(&jail, err);

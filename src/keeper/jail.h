@@ -17,7 +17,8 @@ struct error;
 struct jail {
 	uid_t uid;
 	bool kvm;
-	bool network; /* stays in the host's network namespace: QEMU's own NAT needs it */
+	bool userfault; /* gets /dev/userfaultfd, if there is one: the target of a postcopy */
+	bool network;	/* stays in the host's network namespace: QEMU's own NAT needs it */
 	int kernel_fd, initrd_fd, firmware_fd; /* O_PATH; -1: none */
 	int resolv_fd;	  /* /etc/resolv.conf when it lies in /run: QEMU's own NAT reads it */
 	char resolv[128]; /* where */

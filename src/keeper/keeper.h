@@ -49,6 +49,7 @@ struct want_move {
 	char method[16];	       /* "auto", "live", "shutdown"; "": as the definition says */
 	uint64_t max_downtime_ms;      /* 0: as the definition says */
 	uint64_t bandwidth;	       /* bytes per second; 0: as the definition says */
+	bool postcopy;		       /* is allowed */
 	bool cancelled;		       /* it was called off */
 	bool may_send, may_receive;    /* this host has a place for one more */
 };

@@ -462,6 +462,7 @@ int launch_run(struct launch *launch, struct error *err)
 		.uid = launch->uid,
 		.network = uses_host_network(launch),
 		.kvm = strcmp(keeper->hardware->accelerator, "kvm") == 0,
+		.userfault = launch->attempt != 0 && keeper->want.move.postcopy,
 		.kernel_fd = -1,
 		.initrd_fd = -1,
 		.firmware_fd = -1,

@@ -94,6 +94,7 @@ static void take_move(struct keeper *keeper, json_t *args)
 		.offer = json_is_object(offer) ? json_incref(offer) : NULL,
 		.max_downtime_ms = (uint64_t)json_int_or(placement, "max_downtime_ms", 0),
 		.bandwidth = (uint64_t)json_int_or(placement, "bandwidth", 0),
+		.postcopy = json_bool_or(placement, "postcopy", false),
 		.cancelled = cancel && cancel >= number,
 		.may_send = json_bool_or(args, "may_send", false),
 		.may_receive = json_bool_or(args, "may_receive", false),

@@ -7,12 +7,14 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "core/wish.h"
 #include "keeper/copy.h"
 #include "keeper/keeper.h"
 #include "keeper/lease.h"
 #include "keeper/offer.h"
 #include "keeper/ownership.h"
 #include "keeper/receive.h"
+#include "keeper/recovery.h"
 #include "keeper/report.h"
 #include "keeper/source.h"
 #include "keeper/step.h"
@@ -43,6 +45,7 @@ struct migration *migration_free(struct migration *migration)
 		return NULL;
 	source_free(migration->source);
 	receive_free(migration->receive);
+	recovery_free(migration->recovery);
 	timeline_free(migration->timeline);
 	free(migration);
 	return NULL;
@@ -155,19 +158,25 @@ static void source_running(struct keeper *keeper)
 		source_begin(keeper, offer, false);
 }
 
-/* QEMU has sent everything; whoever is to hear of it must be reached, be the first way there gone.
- */
-static void source_completed(struct keeper *keeper)
+/* The copy that was sent, or hands out pages, and the offer by which its target is reached. */
+static json_t *offer_of_target(const struct keeper *keeper)
+{
+	const struct owner *record = &keeper->ownership->record;
+
+	if (record->phase == OWNER_MOVING && strcmp(record->node, keeper->config->node) == 0)
+		return offer_for(keeper, record->epoch, record->to);
+	if (record->phase == OWNER_HELD && strcmp(record->feeder, keeper->config->node) == 0)
+		return offer_for(keeper, record->try_epoch, record->node);
+	return NULL;
+}
+
+/* Whoever is to hear of it must be reached, be the first way there gone. */
+static void source_late_look(struct keeper *keeper)
 {
 	struct migration *migration = keeper->migration;
-	const struct owner *record = &keeper->ownership->record;
-	json_t *offer;
+	json_t *offer = offer_of_target(keeper);
 
-	if (record->phase != OWNER_MOVING ||
-	    (migration->source && !source_failed(migration->source)))
-		return;
-	offer = offer_for(keeper, record->epoch, record->to);
-	if (!offer)
+	if (!offer || (migration->source && !source_failed(migration->source)))
 		return;
 	if (clock_now() < migration->redial) {
 		keeper_look_in(keeper, migration->redial - clock_now());
@@ -178,19 +187,46 @@ static void source_completed(struct keeper *keeper)
 	source_begin(keeper, offer, true);
 }
 
+/* The record names this node as the one that still has pages, and there is no copy: the target must
+ * hear that, for its guest waits for them.  The way there is kept until the record has changed. */
+static bool feeder_is_lost(const struct keeper *keeper)
+{
+	const struct owner *record = &keeper->ownership->record;
+
+	return !keeper->copy && !keeper->remains && record->phase == OWNER_HELD &&
+	       strcmp(record->feeder, keeper->config->node) == 0;
+}
+
+static void lost_look(struct keeper *keeper)
+{
+	if (!feeder_is_lost(keeper)) {
+		if (keeper->migration->source)
+			migration_end_source(keeper, "failed", "its copy is gone");
+		return;
+	}
+	source_late_look(keeper);
+	if (keeper->migration->source)
+		source_lost(keeper->migration->source);
+}
+
 static void source_look(struct keeper *keeper, enum migration_copy copy)
 {
 	if (copy == COPY_RUNNING || copy == COPY_STOPPED)
 		source_running(keeper);
 	else if (copy == COPY_COMPLETED || copy == COPY_FEEDING)
-		source_completed(keeper);
+		source_late_look(keeper);
+	else if (copy == COPY_NONE)
+		lost_look(keeper);
+	if (copy == COPY_FEEDING)
+		recovery_look(keeper);
 }
 
 static void receive_look(struct keeper *keeper, enum migration_copy copy)
 {
 	struct migration *migration = keeper->migration;
 
-	if ((copy == COPY_INCOMING || copy == COPY_LOADED) && !migration->receive)
+	if ((copy == COPY_INCOMING || copy == COPY_LOADED || copy == COPY_FAULTING) &&
+	    !migration->receive)
 		receive_resume(keeper);
 }
 
@@ -218,17 +254,22 @@ static void gather(struct keeper *keeper, enum migration_copy copy, struct migra
 		.offered = source_agreed(migration->source),
 		.target = source_target(migration->source),
 		.ready = source_ready(migration->source),
-		.told_long = migration->told_since &&
-			     now >= migration->told_since + timers->migration_take_back,
+		.told_long = (migration->told_since &&
+			      now >= migration->told_since + timers->migration_take_back) ||
+			     transfer_is_undone(keeper),
 		.released = source_running_heard(migration->source) ||
 			    (keeper->copy && keeper->copy->end_ordered) ||
 			    (migration->taken_since &&
 			     now >= migration->taken_since + timers->migration_keep),
-		.other_copy_gone = source_gone_heard(migration->source),
+		.other_copy_gone =
+			source_gone_heard(migration->source) ||
+			(receive_lost_heard(migration->receive) && transfer_is_broken(keeper)),
 		.stopped_heard = receive_stopped_heard(migration->receive),
 		.unwanted = down || receive_failed(migration->receive),
 		.cont_refused = migration->cont_refused,
 		.source_known = migration->from[0] != '\0',
+		.postcopy = receive_postcopy(migration->receive),
+		.ended = wish_is_down(keeper->want.wish),
 	};
 }
 
@@ -245,7 +286,8 @@ static void note_times(struct keeper *keeper, const struct migration_decision *d
 	if (decision->action == MIGRATION_WAIT && !facts->lease)
 		keeper_look_in(keeper, LEASE_AGAIN);
 	if (decision->action == MIGRATION_SAY_STOPPED && !migration->told_since) {
-		timeline_phase(migration->timeline, "completed");
+		if (facts->copy == COPY_COMPLETED)
+			timeline_phase(migration->timeline, "completed");
 		migration->told_since = clock_now();
 		keeper_look_in(keeper, timers->migration_take_back);
 	}
@@ -276,8 +318,9 @@ bool migration_look(struct keeper *keeper)
 		return true;
 	if (copy == COPIES)
 		return keeper->copy->attempt != 0;
-	/* The keeper that let it run did not come to say so. */
-	if (copy == COPY_RUNNING && keeper->copy->incoming && ownership_held_here(keeper)) {
+	/* The keeper that let it run did not come to say so, or the last page is here. */
+	if ((copy == COPY_RUNNING || (copy == COPY_FAULTING && !migration->arrived)) &&
+	    keeper->copy->incoming && ownership_held_here(keeper)) {
 		lease_begin(keeper);
 		step_arrived(keeper);
 	}
@@ -288,7 +331,7 @@ bool migration_look(struct keeper *keeper)
 	decision = migration_decide(&facts);
 	note_times(keeper, &decision, &facts);
 	if (decision.action == MIGRATION_NONE)
-		return false;
+		return feeder_is_lost(keeper);
 	if (is_news(decision.action))
 		log_info("migration: %s, copy %s: %s (%s)", facts.record ? "record" : "no record",
 			 migration_copy_name(copy), migration_action_name(decision.action),
@@ -305,6 +348,8 @@ void migration_copy_ended(struct keeper *keeper)
 	migration->status[0] = '\0';
 	migration->told_since = migration->taken_since = migration->cont_after = 0;
 	migration->refusal[0] = '\0';
+	migration->arrived = false;
+	migration->recovery = recovery_free(migration->recovery);
 	if (migration->receive) {
 		migration->timeline = timeline_end(migration->timeline, "failed",
 						   *migration->trouble ? migration->trouble
@@ -326,9 +371,13 @@ bool migration_hangs(const struct keeper *keeper)
 {
 	const struct migration *migration = keeper->migration;
 
+	/* Postcopy: once the target took it, it is the one to say so. */
+	bool taken = transfer_copy(keeper) == COPY_FEEDING &&
+		     keeper->ownership->record.phase != OWNER_MOVING;
+
 	if (*migration->refusal)
 		return true;
-	return migration->told_since &&
+	return migration->told_since && !taken &&
 	       clock_now() > migration->told_since + keeper->config->timers.migration_take_back;
 }
 
@@ -338,7 +387,12 @@ bool migration_is_under_way(const struct keeper *keeper)
 
 	return (migration->source && !source_failed(migration->source)) ||
 	       (migration->receive && keeper->copy && keeper->copy->incoming) ||
-	       migration->withdrawing || migration->acting;
+	       migration->withdrawing || migration->acting || transfer_copy(keeper) == COPY_FEEDING;
+}
+
+static const char *target_of(const struct owner *record)
+{
+	return record->phase == OWNER_MOVING ? record->to : record->node;
 }
 
 json_t *migration_json(const struct keeper *keeper)
@@ -353,11 +407,43 @@ json_t *migration_json(const struct keeper *keeper)
 		json_set_string(value, "to", source_target(migration->source));
 		return value;
 	}
+	if (transfer_copy(keeper) == COPY_FEEDING)
+		return json_pack("{s:s, s:s, s:s, s:s}", "role", "source", "phase", "reconnecting",
+				 "from", keeper->config->node, "to",
+				 target_of(&keeper->ownership->record));
 	if (migration->receive && keeper->copy && keeper->copy->incoming)
 		return json_pack("{s:s, s:s, s:s, s:s}", "role", "target", "phase",
 				 receive_phase(migration->receive), "from",
-				 keeper->ownership->record.node, "to", keeper->config->node);
+				 receive_source(migration->receive), "to", keeper->config->node);
 	return NULL;
+}
+
+/* Postcopy: the guest runs on one side and has memory on the other. */
+static bool words_of_pages(const struct keeper *keeper, char *buffer, size_t size)
+{
+	const struct owner *record = &keeper->ownership->record;
+	enum migration_copy copy = transfer_copy(keeper);
+	bool broken = transfer_is_broken(keeper);
+
+	if (copy == COPY_FAULTING && broken)
+		(void)snprintf(buffer, size,
+			       "part of its memory is on node '%s' and the stream from there is "
+			       "broken: it may hang until node '%s' reaches this one again",
+			       record->feeder, record->feeder);
+	else if (copy == COPY_FAULTING)
+		(void)snprintf(buffer, size, "the rest of its memory follows from node '%s'",
+			       record->feeder);
+	else if (copy == COPY_FEEDING && broken)
+		(void)snprintf(buffer, size,
+			       "it goes on on node '%s', part of its memory is here and the stream "
+			       "is broken: another one is tried, %u tries came to nothing",
+			       target_of(record), recovery_tries(keeper->migration->recovery));
+	else if (copy == COPY_FEEDING)
+		(void)snprintf(buffer, size, "it goes on on node '%s', its memory follows",
+			       target_of(record));
+	else
+		return false;
+	return true;
 }
 
 bool migration_words(const struct keeper *keeper, char *buffer, size_t size)
@@ -365,6 +451,8 @@ bool migration_words(const struct keeper *keeper, char *buffer, size_t size)
 	json_auto_t *value = migration_json(keeper);
 	const char *phase = json_string_or(value, "phase", "");
 
+	if (words_of_pages(keeper, buffer, size))
+		return true;
 	if (*keeper->migration->refusal)
 		(void)snprintf(buffer, size,
 			       "it stands still after a move, whole: QEMU does not let it go on "

@@ -4,6 +4,7 @@
  *
  *	source	the side that the guest leaves: conversation, copying, the switch
  *	receive	the side that it comes to: the door, the offer, taking over
+ *	recovery  postcopy: another stream when one broke
  *	step	what the core decided, carried out
  *	mirror	local disks that come along */
 #pragma once
@@ -16,13 +17,15 @@
 struct keeper;
 struct migration;
 struct receive;
+struct recovery;
 struct source;
 struct timeline;
 
 struct migration {
 	struct keeper *keeper;
-	struct source *source;	 /* NULL: no conversation as source */
-	struct receive *receive; /* NULL: none as target */
+	struct source *source;	   /* NULL: no conversation as source */
+	struct receive *receive;   /* NULL: none as target */
+	struct recovery *recovery; /* NULL: no pages are handed out */
 	struct timeline *timeline;
 	char status[24];  /* of QEMU's migration, as it last said; "" not known */
 	bool asking;	  /* a query-migrate is open */
@@ -31,6 +34,7 @@ struct migration {
 	bool acting;	  /* a `cont` or `migrate_cancel` is open */
 	bool never_ran;	  /* for certain: the copy, before the `cont` of this keeper */
 	bool cont_refused;
+	bool arrived;		      /* what follows from that it runs here was done */
 	char refusal[200];	      /* what QEMU last said against a `cont`; "": nothing */
 	uint64_t cont_after;	      /* not tried again before; 0 */
 	char from[72], from_boot[40]; /* of the record that was taken: whom to give it back to */

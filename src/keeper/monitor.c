@@ -44,6 +44,7 @@ struct monitor {
 	bool answers, mute;
 	uint64_t mute_at;	/* clock_now() by which it must have greeted */
 	bool asking;		/* a query-status is open */
+	unsigned unanswered;	/* in a row */
 	bool again;		/* and something happened since it was asked */
 	sd_event_source *timer; /* greeting deadline, then the next ping, or the next connection */
 	struct told told[EVENTS];
@@ -100,10 +101,12 @@ static void on_status(void *ctx, int r, json_t *value, const struct error *err)
 	if (r == -ECONNRESET)
 		return; /* on_gone() comes */
 	if (r == -ETIMEDOUT) {
+		monitor->unanswered++;
 		set_mute(monitor, true);
 		monitor_refresh(monitor); /* answered whenever QEMU goes on */
 		return;
 	}
+	monitor->unanswered = 0;
 	set_timer(monitor, monitor->keeper->config->timers.qmp_ping);
 	set_mute(monitor, false);
 	status = json_string_or(value, "status", NULL);
@@ -123,6 +126,15 @@ static void on_status(void *ctx, int r, json_t *value, const struct error *err)
 	keeper_look(monitor->keeper);
 }
 
+/* QEMU keeps eight commands that it has not come to, and then reads nothing any more, not even what
+ * is sent out of band: so a mute one is asked ever more seldom. */
+static uint64_t patience(const struct monitor *monitor)
+{
+	unsigned times = monitor->unanswered < 8 ? monitor->unanswered : 8;
+
+	return monitor->keeper->config->timers.qmp << (2 * times);
+}
+
 void monitor_refresh(struct monitor *monitor)
 {
 	struct error err = { 0 };
@@ -133,8 +145,8 @@ void monitor_refresh(struct monitor *monitor)
 		monitor->again = true;
 		return;
 	}
-	if (qmp_call(monitor->qmp, "query-status", NULL, monitor->keeper->config->timers.qmp,
-		     on_status, monitor, &err) < 0) {
+	if (qmp_call(monitor->qmp, "query-status", NULL, patience(monitor), on_status, monitor,
+		     &err) < 0) {
 		log_warning("cannot ask QEMU: %s", err.text);
 		return;
 	}
@@ -298,6 +310,7 @@ static void on_gone(void *ctx, const struct error *why)
 	log_debug("the monitor is gone: %s", why->text);
 	monitor->qmp = qmp_close(monitor->qmp);
 	monitor->answers = monitor->asking = monitor->again = false;
+	monitor->unanswered = 0;
 	monitor->mute_at = clock_now() + monitor->keeper->config->timers.qmp_greeting;
 	set_timer(monitor, CONNECT_AGAIN);
 	keeper_look(monitor->keeper);
@@ -403,4 +416,13 @@ int monitor_call(struct monitor *monitor, const char *command, json_t *args, pee
 		 void *ctx, struct error *err)
 {
 	return monitor_call_fd(monitor, command, args, -1, reply, ctx, err);
+}
+
+int monitor_call_oob(struct monitor *monitor, const char *command, json_t *args,
+		     peer_reply_fn reply, void *ctx, struct error *err)
+{
+	if (!monitor_answers(monitor))
+		return error_try_again(err, "there is no QEMU that answers");
+	return qmp_call_oob(monitor->qmp, command, args, monitor->keeper->config->timers.qmp, reply,
+			    ctx, err);
 }

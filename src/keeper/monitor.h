@@ -27,6 +27,9 @@ int monitor_call(struct monitor *monitor, const char *command, json_t *args, pee
 /* With a descriptor, borrowed; -1: none. */
 int monitor_call_fd(struct monitor *monitor, const char *command, json_t *args, int fd,
 		    peer_reply_fn reply, void *ctx, struct error *err);
+/* Answered also when QEMU's main loop waits for a page of the guest. */
+int monitor_call_oob(struct monitor *monitor, const char *command, json_t *args,
+		     peer_reply_fn reply, void *ctx, struct error *err);
 /* Asks for the run state anew; keeper_look() follows. */
 void monitor_refresh(struct monitor *monitor);
 /* We have just changed the run state: what was heard of it is old, and nothing may be decided by

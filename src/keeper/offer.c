@@ -12,6 +12,7 @@
 #include "keeper/migration.h"
 #include "keeper/ownership.h"
 #include "keeper/receive.h"
+#include "keeper/transfer.h"
 #include "model/config.h"
 #include "util/cleanup.h"
 #include "util/file.h"
@@ -44,14 +45,16 @@ int offer_load(struct offer *offer, struct keeper *keeper, uint64_t epoch, struc
 	(void)snprintf(offer->secret, sizeof(offer->secret), "%s",
 		       json_string_or(value, "secret", ""));
 	offer->port = (unsigned)json_int_or(value, "port", 0);
+	offer->postcopy = json_bool_or(value, "postcopy", false);
 	return 0;
 }
 
 int offer_save(const struct offer *offer, struct error *err)
 {
-	json_auto_t *value = json_build(err, "{s:i, s:I, s:s, s:s, s:i}", "v", 1, "epoch",
+	json_auto_t *value = json_build(err, "{s:i, s:I, s:s, s:s, s:i, s:b}", "v", 1, "epoch",
 					(json_int_t)offer->epoch, "source", offer->source, "secret",
-					offer->secret, "port", (int)offer->port);
+					offer->secret, "port", (int)offer->port, "postcopy",
+					(int)offer->postcopy);
 
 	return value ? json_write_file(offer->keeper->run_fd, OFFER_FILE, value, 0600, err)
 		     : -EINVAL;
@@ -109,7 +112,8 @@ void offer_look(struct keeper *keeper)
 	struct migration *migration = keeper->migration;
 	const json_t *offer = keeper->want.move.offer;
 	bool receives = migration->receive || (keeper->copy && keeper->copy->incoming);
-	bool over = (uint64_t)json_int_or(offer, "epoch", 0) < keeper->ownership->record.epoch;
+	bool over = (uint64_t)json_int_or(offer, "epoch", 0) < keeper->ownership->record.epoch &&
+		    !transfer_lacks_pages(keeper);
 	json_auto_t *args = NULL;
 
 	if (strcmp(json_string_or(offer, "node", ""), keeper->config->node) != 0 ||

@@ -15,6 +15,7 @@ struct offer {
 	uint64_t epoch;		       /* of the move that is waited for */
 	char source[RECORD_NAME_SIZE]; /* the node that has the VM */
 	char secret[33];	       /* who comes in must know it */
+	bool postcopy;		       /* was agreed upon, and not called off (R7) */
 	unsigned port;		       /* of the door */
 	bool published;
 };

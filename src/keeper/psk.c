@@ -6,11 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "keeper/copy.h"
 #include "keeper/keeper.h"
+#include "keeper/private-run.h"
 #include "tls/tls.h"
 #include "util/cleanup.h"
 #include "util/file.h"
@@ -28,36 +28,6 @@ int psk_make(char key[PSK_SIZE], struct error *err)
 		return error_set(err, -errno, "cannot get random bytes: %m");
 	for (size_t i = 0; i < sizeof(bytes); i++)
 		(void)snprintf(key + 2 * i, 3, "%02x", bytes[i]);
-	return 0;
-}
-
-/* The /run that QEMU sees.  The number may belong to another process by the time it is opened; as
- * long as the pidfd says that ours lives, it did not. */
-static int open_run(const struct keeper *keeper, int *ret_fd, struct error *err)
-{
-	const struct copy *copy = keeper->copy;
-	CLEANUP_FREE char *path = xasprintf("/proc/%d/root/run", (int)copy->id.pid);
-	CLEANUP_FD int fd = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-
-	if (fd < 0)
-		return error_set(err, -errno, "cannot reach QEMU's own /run: %m");
-	if (process_wait(copy->pidfd, 0) != 0)
-		return error_set(err, -ESRCH, "QEMU (pid %d) has ended", (int)copy->id.pid);
-	*ret_fd = TAKE_FD(fd);
-	return 0;
-}
-
-static int open_dir(int run, uid_t uid, int *ret_fd, struct error *err)
-{
-	const char *name = strrchr(PSK_DIR, '/') + 1;
-	CLEANUP_FD int fd = -1;
-
-	if (mkdirat(run, name, 0500) < 0 && errno != EEXIST)
-		return error_set(err, -errno, "cannot make '%s' for QEMU: %m", PSK_DIR);
-	fd = openat(run, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0 || fchown(fd, uid, (gid_t)uid) < 0)
-		return error_set(err, -errno, "cannot open '%s' of QEMU: %m", PSK_DIR);
-	*ret_fd = TAKE_FD(fd);
 	return 0;
 }
 
@@ -88,12 +58,9 @@ static int write_files(int dir, uid_t uid, const char *key, bool server, struct 
 
 int psk_place(const struct keeper *keeper, const char *key, bool server, struct error *err)
 {
-	CLEANUP_FD int run = -1, dir = -1;
-	int r;
+	CLEANUP_FD int dir = -1;
+	int r = private_run_dir(keeper, strrchr(PSK_DIR, '/') + 1, 0500, &dir, err);
 
-	r = open_run(keeper, &run, err);
-	if (r == 0)
-		r = open_dir(run, keeper->copy->uid, &dir, err);
 	return r < 0 ? r : write_files(dir, keeper->copy->uid, key, server, err);
 }
 
@@ -101,6 +68,6 @@ void psk_remove(const struct keeper *keeper)
 {
 	CLEANUP_FD int run = -1;
 
-	if (keeper->copy && open_run(keeper, &run, NULL) == 0)
+	if (keeper->copy && private_run_open(keeper, &run, NULL) == 0)
 		(void)file_remove_tree(run, strrchr(PSK_DIR, '/') + 1, NULL);
 }

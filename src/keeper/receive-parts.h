@@ -14,6 +14,7 @@
 struct door;
 struct export;
 struct peer;
+struct reopening;
 struct request;
 struct script;
 struct tls_identity;
@@ -41,6 +42,8 @@ struct receive {
 	int stream;	       /* on its way to QEMU; -1 */
 	bool expected;	       /* the stream: `ticket` is good */
 	bool streaming, stopped, running, failed;
+	bool lost; /* the source's copy, with pages that are not here */
+	struct reopening *reopening;
 	uint64_t stopped_usec, running_usec;
 	sd_event_source *deadline, *fresh;
 };

@@ -17,6 +17,7 @@
 #include "keeper/ownership.h"
 #include "keeper/psk.h"
 #include "keeper/receive-parts.h"
+#include "keeper/reopening.h"
 #include "keeper/report.h"
 #include "keeper/script.h"
 #include "keeper/timeline.h"
@@ -53,8 +54,32 @@ uint64_t receive_stopped_usec(const struct receive *receive)
 	return receive ? receive->stopped_usec : 0;
 }
 
+bool receive_postcopy(const struct receive *receive)
+{
+	return receive && receive->offer.postcopy;
+}
+
+bool receive_lost_heard(const struct receive *receive)
+{
+	return receive && receive->lost;
+}
+
+/* Somebody may still have to come in. */
+static bool is_open(const struct receive *receive)
+{
+	return receive->running ? transfer_lacks_pages(receive->keeper)
+				: receive->offer.postcopy || !receive->failed;
+}
+
+const char *receive_source(const struct receive *receive)
+{
+	return receive->offer.source;
+}
+
 const char *receive_phase(const struct receive *receive)
 {
+	if (receive->running && transfer_lacks_pages(receive->keeper))
+		return transfer_is_broken(receive->keeper) ? "reconnecting" : "fetching pages";
 	if (receive->running)
 		return "done";
 	if (receive->stopped)
@@ -77,6 +102,7 @@ struct receive *receive_free(struct receive *receive)
 		request_fail(receive->preparing, &err);
 	script_cancel(receive->script);
 	export_free(receive->export);
+	reopening_free(receive->reopening);
 	cleanup_closep(&receive->stream);
 	for (size_t i = 0; i < CALLERS_MAX; i++)
 		peer_close(receive->callers[i].peer);
@@ -95,7 +121,7 @@ struct receive *receive_end(struct receive *receive, const char *why)
 
 	if (!receive)
 		return NULL;
-	if (!receive->running) {
+	if (!receive->running || transfer_lacks_pages(receive->keeper)) {
 		data = json_pack("{s:I, s:s}", "epoch", (json_int_t)receive->offer.epoch, "why",
 				 why);
 		caller_tell(receive, "gone", data);
@@ -110,6 +136,11 @@ void receive_give_up(struct receive *receive, const char *why)
 	if (receive->failed || receive->running)
 		return;
 	receive->failed = true;
+	/* As long as nothing has come in, it can be nobody's only copy. */
+	if (strcmp(receive->keeper->migration->status, "none") == 0 && receive->offer.postcopy) {
+		receive->offer.postcopy = false;
+		(void)offer_save(&receive->offer, NULL);
+	}
 	report_event(receive->keeper, "receive-failed", NULL, "%s", why);
 	migration_failed(receive->keeper, why);
 	keeper_look(receive->keeper);
@@ -120,7 +151,7 @@ int receive_on_deadline(sd_event_source *source, uint64_t usec, void *ctx)
 	struct receive *receive = ctx;
 
 	/* Once the source has stopped, the record decides and no clock. */
-	if (!receive->stopped)
+	if (!receive->stopped && !receive->running)
 		receive_give_up(receive, receive->streaming
 						 ? "the source has sent nothing for too long"
 						 : "the source did not begin in time");
@@ -181,6 +212,8 @@ static void on_stream(void *ctx, const char *ticket, int fd)
 {
 	struct receive *receive = ctx;
 
+	if (reopening_takes(receive->reopening, ticket, fd))
+		return;
 	if (!receive->expected || receive->streaming || receive->script ||
 	    !offer_secret_equal(ticket, receive->ticket)) {
 		log_warning("a connection with a ticket that is not good (any more)");
@@ -220,7 +253,7 @@ static int open_door(struct receive *receive, unsigned port, struct error *err)
 
 void receive_link_up(struct receive *receive)
 {
-	if (receive && !receive->failed && !receive->running)
+	if (receive && is_open(receive))
 		offer_publish(&receive->offer);
 }
 
@@ -244,7 +277,7 @@ int receive_on_fresh_due(sd_event_source *source, uint64_t usec, void *ctx)
 	struct keeper *keeper = receive->keeper;
 
 	receive_arm(receive, &receive->fresh, FRESH_EVERY, receive_on_fresh_due);
-	if (!receive->offer.published && !receive->failed && !receive->running)
+	if (!receive->offer.published && is_open(receive))
 		offer_publish(&receive->offer);
 	if (caller_accepted(receive) && !receive->running && link_up(keeper->link))
 		(void)link_call(keeper->link, "store-fresh", NULL,
@@ -332,6 +365,7 @@ void receive_resume(struct keeper *keeper)
 	/* What it was told of the stream went with the last keeper: the source may say that it has
 	 * stopped, or it is given up. */
 	receive->streaming = true;
+	receive->running = transfer_copy(keeper) == COPY_FAULTING;
 	receive_arm(receive, &receive->deadline, 2 * keeper->config->timers.migration_switch,
 		    receive_on_deadline);
 	if (r < 0)
@@ -343,12 +377,10 @@ void receive_running(struct receive *receive, uint64_t usec)
 	receive->running = true;
 	receive->running_usec = usec;
 	receive->deadline = sd_event_source_disable_unref(receive->deadline);
-	psk_remove(receive->keeper);
 	caller_say_running(receive);
-	offer_withdraw(receive->keeper);
 }
 
-void receive_left(struct keeper *keeper)
+void receive_over(struct keeper *keeper)
 {
 	psk_remove(keeper);
 	offer_withdraw(keeper);

@@ -29,11 +29,16 @@ void receive_give_up(struct receive *receive, const char *why);
 struct offer *receive_offer(struct receive *receive); /* takes NULL */
 bool receive_stopped_heard(const struct receive *receive);
 bool receive_failed(const struct receive *receive);
+/* Postcopy was agreed upon with this very receiver. */
+bool receive_postcopy(const struct receive *receive);
+/* Postcopy: the source's keeper said that its copy is gone. */
+bool receive_lost_heard(const struct receive *receive);
 /* Vcpus run here now, since `usec` of QEMU's clock. */
 void receive_running(struct receive *receive, uint64_t usec);
-/* It runs here, and the keeper that received it is gone: what that one left is taken away. */
-void receive_left(struct keeper *keeper);
+/* All of it is here: nobody needs to come in any more. */
+void receive_over(struct keeper *keeper);
 void receive_link_up(struct receive *receive);
 /* For the state of the VM. */
 const char *receive_phase(const struct receive *receive);
+const char *receive_source(const struct receive *receive);
 uint64_t receive_stopped_usec(const struct receive *receive); /* by the source's QEMU; 0 */

@@ -17,7 +17,7 @@ struct line {
 	const char *command;
 	json_t *args;
 	int fd; /* -1: none */
-	bool optional;
+	bool optional, oob;
 };
 
 struct script {
@@ -66,6 +66,15 @@ void script_add_optional(struct script *script, const char *command, json_t *arg
 	add(script, (struct line){ .command = command, .args = args, .fd = -1, .optional = true });
 }
 
+void script_add_oob(struct script *script, const char *command, json_t *args, bool optional)
+{
+	add(script, (struct line){ .command = command,
+				   .args = args,
+				   .fd = -1,
+				   .optional = optional,
+				   .oob = true });
+}
+
 void script_add_fd(struct script *script, const char *name, int fd)
 {
 	add(script, (struct line){ .command = "getfd",
@@ -112,8 +121,10 @@ static void next(struct script *script)
 		finish(script, 0, NULL);
 		return;
 	}
-	r = monitor_call_fd(script->keeper->monitor, line->command, line->args, line->fd, on_answer,
-			    script, &err);
+	r = line->oob ? monitor_call_oob(script->keeper->monitor, line->command, line->args,
+					 on_answer, script, &err)
+		      : monitor_call_fd(script->keeper->monitor, line->command, line->args,
+					line->fd, on_answer, script, &err);
 	if (r < 0)
 		finish(script, r, &err);
 	else

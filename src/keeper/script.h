@@ -2,6 +2,7 @@
 /* Commands for QEMU's monitor, one after another, each once the one before was answered. */
 #pragma once
 #include <jansson.h>
+#include <stdbool.h>
 
 struct error;
 struct keeper;
@@ -14,6 +15,9 @@ void script_add(struct script *script, const char *command, json_t *args);
 void script_add_fd(struct script *script, const char *name, int fd);
 /* One that may be refused: then the next follows all the same. */
 void script_add_optional(struct script *script, const char *command, json_t *args);
+
+/* Out of band (monitor_call_oob()). */
+void script_add_oob(struct script *script, const char *command, json_t *args, bool optional);
 
 /* `r` 0, or what the first command that failed was answered.  Called exactly once, from the loop;
  * the script is gone then. */

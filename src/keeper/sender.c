@@ -36,6 +36,7 @@ struct sender {
 	struct keeper *keeper;
 	char *address;
 	json_t *terms;
+	bool postcopy;
 	sender_fn done;
 	void *ctx;
 	struct dial *dial;
@@ -204,11 +205,13 @@ static json_t *parameters(const struct keeper *keeper)
 	const struct definition *def = keeper->want.definition;
 	const struct want_move *move = &keeper->want.move;
 
-	return json_pack("{s:s, s:I, s:I}", "tls-creds", PSK_ID, "downtime-limit",
-			 limit(move->max_downtime_ms, def->migration_max_downtime / USEC_PER_MSEC,
-			       QEMU_DOWNTIME_MS),
-			 "max-bandwidth",
-			 limit(move->bandwidth, def->migration_bandwidth, QEMU_BANDWIDTH));
+	/* 0: without a limit, as a guest that waits for a page wants it. */
+	return json_pack(
+		"{s:s, s:I, s:I, s:I}", "tls-creds", PSK_ID, "downtime-limit",
+		limit(move->max_downtime_ms, def->migration_max_downtime / USEC_PER_MSEC,
+		      QEMU_DOWNTIME_MS),
+		"max-bandwidth", limit(move->bandwidth, def->migration_bandwidth, QEMU_BANDWIDTH),
+		"max-postcopy-bandwidth", limit(move->bandwidth, def->migration_bandwidth, 0));
 }
 
 static void configure(struct sender *sender)
@@ -221,9 +224,10 @@ static void configure(struct sender *sender)
 		   json_pack("{s:s, s:s, s:s, s:s, s:s}", "qom-type", "tls-creds-psk", "id", PSK_ID,
 			     "endpoint", "client", "dir", PSK_DIR, "username", PSK_USER));
 	script_add(script, "migrate-set-capabilities",
-		   json_pack("{s:[o,o,o,o]}", "capabilities", capability("events", true),
+		   json_pack("{s:[o,o,o,o,o]}", "capabilities", capability("events", true),
 			     capability("pause-before-switchover", true),
-			     capability("auto-converge", true), capability("return-path", false)));
+			     capability("auto-converge", true), capability("return-path", false),
+			     capability("postcopy-ram", sender->postcopy)));
 	script_add(script, "migrate-set-parameters", parameters(sender->keeper));
 	script_run(script, on_configured, sender);
 }
@@ -247,13 +251,14 @@ static int on_begin(sd_event_source *source, void *ctx)
 }
 
 struct sender *sender_begin(struct keeper *keeper, const char *address, json_t *terms,
-			    sender_fn done, void *ctx)
+			    bool postcopy, sender_fn done, void *ctx)
 {
 	struct sender *sender = xcalloc(1, sizeof(*sender));
 
 	*sender = (struct sender){ .keeper = keeper,
 				   .address = xstrdup(address),
 				   .terms = json_incref(terms),
+				   .postcopy = postcopy,
 				   .done = done,
 				   .ctx = ctx,
 				   .stream = -1 };

@@ -12,10 +12,11 @@ struct sender;
 /* 0, or what went wrong.  From the loop. */
 typedef void (*sender_fn)(void *ctx, int r, const struct error *err);
 
-/* `address`: the target's door; `terms`: the target's answer to `prepare`.  `done` comes once QEMU
+/* `address`: the target's door; `terms`: the target's answer to `prepare`; `postcopy`: it was
+ * agreed upon.  `done` comes once QEMU
  * has taken the migration on; a failure may come at any time, also later. */
 struct sender *sender_begin(struct keeper *keeper, const char *address, json_t *terms,
-			    sender_fn done, void *ctx);
+			    bool postcopy, sender_fn done, void *ctx);
 bool sender_has_mirrors(const struct sender *sender); /* takes NULL */
 /* The vcpus stand still: both sides of each disk are equal once `ended` comes. */
 void sender_end_mirrors(struct sender *sender, sender_fn ended);

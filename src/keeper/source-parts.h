@@ -28,8 +28,12 @@ struct source {
 	struct peer *peer;
 	struct script *script;
 	struct sender *sender;
-	bool begun; /* source_send() was called */
+	bool begun;    /* source_send() was called */
+	bool postcopy; /* asked for; then: agreed upon with the target */
 	bool switching, continuing;
+	bool posting; /* by postcopy, since its time was over */
+	bool let_on;  /* from pre-switchover */
+	bool lost;    /* there is no copy here: only to say so */
 	bool running, gone;
 	uint64_t own_fresh, peer_fresh; /* clock_now() of the last answers of the store */
 	uint64_t deadline;		/* clock_now() */
@@ -45,6 +49,10 @@ void source_fail(struct source *source, const char *why);
 void source_arm(struct source *source, sd_event_source **timer, uint64_t usec,
 		sd_event_time_handler_t handler);
 
+/* From pre-switchover. */
+void switchover_let_go_on(struct source *source);
+/* Its time is over: the guest goes on there, and its pages follow. */
+void switchover_postcopy(struct source *source);
 /* The vcpus stand still. */
 void switchover_begin(struct source *source);
 /* The store has answered one side: does it go on? */

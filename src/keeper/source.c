@@ -12,7 +12,9 @@
 #include "keeper/link.h"
 #include "keeper/migration.h"
 #include "keeper/mirror.h"
+#include "keeper/postcopy.h"
 #include "keeper/psk.h"
+#include "keeper/report.h"
 #include "keeper/script.h"
 #include "keeper/sender.h"
 #include "keeper/source-parts.h"
@@ -120,7 +122,8 @@ void source_fail(struct source *source, const char *why)
 		return;
 	source->failed = true;
 	sender_shut_mirrors(source->sender);
-	if (!source->late)
+	/* Once the target has what it takes to run it, this way to it is only one of several. */
+	if (!source->late && transfer_copy(source->keeper) != COPY_FEEDING)
 		migration_failed(source->keeper, why);
 	keeper_look(source->keeper);
 }
@@ -139,6 +142,17 @@ void source_arm(struct source *source, sd_event_source **timer, uint64_t usec,
 
 /* ---- the conversation ---- */
 
+/* It goes as far as it can without. */
+static void no_postcopy(struct source *source, const char *why)
+{
+	source->postcopy = false;
+	report_event(source->keeper, "postcopy-impossible", NULL,
+		     "it cannot go on on node '%s' before all of its memory is there: %s",
+		     source->target, why);
+}
+
+static void say_lost(struct source *source);
+
 static void on_hello(void *ctx, int r, json_t *value, const struct error *err)
 {
 	struct source *source = ctx;
@@ -148,23 +162,58 @@ static void on_hello(void *ctx, int r, json_t *value, const struct error *err)
 		return;
 	}
 	source->agreed = true;
+	if (source->lost)
+		say_lost(source);
+	if (source->postcopy && !json_bool_or(value, "postcopy", false))
+		no_postcopy(source,
+			    json_string_or(value, "postcopy_trouble", "it does not know how to"));
 	timeline_phase(source_timeline(source), "agreed");
 	keeper_look(source->keeper);
 }
 
-static void on_begun(void *ctx)
+static void say_hello(struct source *source)
 {
-	struct source *source = ctx;
 	struct keeper *keeper = source->keeper;
 	json_auto_t *args = json_pack(
-		"{s:i, s:s, s:I, s:s, s:o}", "v", 1, "vm", keeper->name, "epoch",
-		(json_int_t)source->epoch, "secret", source->secret, "hardware",
+		"{s:i, s:s, s:I, s:s, s:b, s:o}", "v", 1, "vm", keeper->name, "epoch",
+		(json_int_t)source->epoch, "secret", source->secret, "postcopy",
+		(int)source->postcopy, "hardware",
 		source->late || !keeper->hardware ? json_null() : hardware_json(keeper->hardware));
 	struct error err = { 0 };
 
 	if (peer_call(source->peer, "hello", args, keeper->config->timers.migration_stall, on_hello,
 		      source, &err) < 0)
 		source_fail(source, err.text);
+}
+
+static void on_tried(void *ctx, int r, const struct error *err)
+{
+	struct source *source = ctx;
+
+	source->script = NULL;
+	if (r < 0)
+		no_postcopy(source, err->text);
+	if (source->peer)
+		say_hello(source);
+}
+
+static void on_begun(void *ctx)
+{
+	struct source *source = ctx;
+	struct error why = { 0 };
+
+	if (source->late) {
+		say_hello(source);
+		return;
+	}
+	source->postcopy = postcopy_possible(source->keeper, &why);
+	if (source->postcopy) {
+		source->script = postcopy_try(source->keeper, on_tried, source);
+		return;
+	}
+	if (why.text[0])
+		no_postcopy(source, why.text);
+	say_hello(source);
 }
 
 static void on_event(void *ctx, const char *name, json_t *data, json_t *whole)
@@ -278,6 +327,8 @@ static int on_poll(sd_event_source *timer, uint64_t usec, void *ctx)
 	if (source->progress.bytes_at && now > source->progress.bytes_at + stall)
 		source_fail(source,
 			    "nothing could be sent for too long: the target or the network hangs");
+	else if (now > source->deadline && source->postcopy && source->progress.bytes_at)
+		switchover_postcopy(source);
 	else if (now > source->deadline)
 		source_fail(source,
 			    "its time (timers.migration_deadline) is over: the guest writes "
@@ -331,7 +382,8 @@ static void on_prepared(void *ctx, int r, json_t *value, const struct error *err
 		return;
 	}
 	checkpoint("keeper.source.prepared");
-	source->sender = sender_begin(source->keeper, source->address, value, on_sending, source);
+	source->sender = sender_begin(source->keeper, source->address, value, source->postcopy,
+				      on_sending, source);
 }
 
 bool source_shut(struct source *source)
@@ -365,7 +417,12 @@ void source_status(struct source *source, const char *status, json_t *info)
 	if (!source->begun || source->failed)
 		return;
 	if (strcmp(status, "pre-switchover") == 0) {
-		switchover_begin(source);
+		if (source->posting)
+			switchover_let_go_on(source);
+		else
+			switchover_begin(source);
+	} else if (strcmp(status, "postcopy-active") == 0) {
+		source->limit = sd_event_source_disable_unref(source->limit);
 	} else if (strcmp(status, "completed") == 0) {
 		source->limit = sd_event_source_disable_unref(source->limit);
 		source->poll = sd_event_source_disable_unref(source->poll);
@@ -411,8 +468,51 @@ void source_event(struct source *source, const char *name, json_t *data, uint64_
 	}
 }
 
+static int on_say_lost(sd_event_source *timer, uint64_t usec, void *ctx)
+{
+	say_lost(ctx);
+	return 0;
+}
+
+/* Again and again, until the record says that it was heard. */
+static void say_lost(struct source *source)
+{
+	json_auto_t *data = json_pack("{s:I, s:s}", "epoch", (json_int_t)source->epoch, "why",
+				      "there is no copy here any more");
+
+	if (source->peer)
+		(void)peer_event(source->peer, "lost", data);
+	source_arm(source, &source->repeat, USEC_PER_SEC, on_say_lost);
+}
+
+void source_lost(struct source *source)
+{
+	source->lost = true;
+}
+
+int source_ask(struct source *source, const char *command, json_t *args, peer_reply_fn reply,
+	       void *ctx, struct error *err)
+{
+	if (!source || !source->agreed || !source->peer)
+		return error_try_again(err, "the target's keeper is not reached");
+	return peer_call(source->peer, command, args,
+			 source->keeper->config->timers.migration_stall, reply, ctx, err);
+}
+
+bool source_postcopy(const struct source *source)
+{
+	return source && source->postcopy;
+}
+
+const char *source_address(const struct source *source)
+{
+	return source ? source->address : NULL;
+}
+
 static const char *phase_of(const struct source *source)
 {
+	if (transfer_copy(source->keeper) == COPY_FEEDING)
+		return transfer_is_broken(source->keeper) ? "reconnecting" : "handing out pages";
 	if (source->running)
 		return "done";
 	if (source->switching)

@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "wire/peer.h"
+
 struct keeper;
 struct source;
 
@@ -28,6 +30,14 @@ bool source_running_heard(const struct source *source);
 bool source_gone_heard(const struct source *source);
 /* Is the offer that it came by still the one that stands? */
 bool source_fits(const struct source *source, json_t *offer);
+
+bool source_postcopy(const struct source *source); /* agreed upon with the target */
+const char *source_address(const struct source *source);
+/* Postcopy: the copy that had pages is gone, which is all that there is to say. */
+void source_lost(struct source *source);
+/* Something of the target's keeper; -EAGAIN: it is not reached. */
+int source_ask(struct source *source, const char *command, json_t *args, peer_reply_fn reply,
+	       void *ctx, struct error *err);
 
 /* Ends the stream of bytes, which makes QEMU fail and its guest run on.  False: it is not ours. */
 bool source_shut(struct source *source);

@@ -94,8 +94,8 @@ static void write_move(struct keeper *keeper)
 		     source_target(keeper->migration->source),
 		     (unsigned long long)keeper->copy->attempt);
 	checkpoint("keeper.source.move");
-	write_record(keeper, OWNERSHIP_MOVE, source_target(keeper->migration->source), "pre",
-		     on_written);
+	write_record(keeper, OWNERSHIP_MOVE, source_target(keeper->migration->source),
+		     source_postcopy(keeper->migration->source) ? "post" : "pre", on_written);
 }
 
 /* Whom to give it back to, should QEMU refuse to run it. */
@@ -121,13 +121,11 @@ static void announce(struct keeper *keeper)
 		log_warning("announcing its addresses: %s", err.text);
 }
 
-void step_arrived(struct keeper *keeper)
+static void arrived(struct keeper *keeper)
 {
 	struct migration *migration = keeper->migration;
 
-	checkpoint("keeper.receive.running");
-	keeper->copy->incoming = false;
-	keeper->copy->attempt = 0;
+	migration->arrived = true;
 	announce(keeper);
 	keeper->failure[0] = '\0';
 	backoff_reset(&keeper->backoff);
@@ -140,15 +138,30 @@ void step_arrived(struct keeper *keeper)
 	    migration->resumed > receive_stopped_usec(migration->receive))
 		timeline_number(migration->timeline, "pause_usec",
 				migration->resumed - receive_stopped_usec(migration->receive));
-	migration->timeline = timeline_end(migration->timeline, "moved", NULL);
 	if (migration->receive)
 		receive_running(migration->receive, migration->resumed);
-	else
-		receive_left(keeper);
 	disks_arrived(keeper);
-	/* Last: the next keeper does again what this one may die over. */
-	(void)copy_save(keeper, keeper->copy, NULL);
 	pending_look(keeper);
+}
+
+static void all_here(struct keeper *keeper)
+{
+	/* Noted last: the next keeper does again what this one may die over. */
+	checkpoint("keeper.receive.all-here");
+	keeper->copy->incoming = false;
+	keeper->copy->attempt = 0;
+	(void)copy_save(keeper, keeper->copy, NULL);
+	keeper->migration->timeline = timeline_end(keeper->migration->timeline, "moved", NULL);
+	receive_over(keeper);
+}
+
+void step_arrived(struct keeper *keeper)
+{
+	checkpoint("keeper.receive.running");
+	if (!keeper->migration->arrived)
+		arrived(keeper);
+	if (!transfer_lacks_pages(keeper))
+		all_here(keeper);
 }
 
 /* It runs here again: what was begun came to nothing. */
@@ -287,6 +300,10 @@ static void finish(struct keeper *keeper)
 
 static void destroy(struct keeper *keeper, const char *why)
 {
+	if (transfer_copy(keeper) == COPY_FAULTING)
+		report_event(keeper, "memory-lost", NULL,
+			     "part of its memory was on node '%s' and is lost: it is started anew",
+			     keeper->ownership->record.feeder);
 	copy_note(keeper, &keeper->copy->end_ordered);
 	stop_destroy(keeper, why);
 }

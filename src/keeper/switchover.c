@@ -3,7 +3,9 @@
  * equal, QEMU hands over. */
 #include <jansson.h>
 
+#include "keeper/copy.h"
 #include "keeper/keeper.h"
+#include "keeper/report.h"
 #include "keeper/script.h"
 #include "keeper/sender.h"
 #include "keeper/source-parts.h"
@@ -23,8 +25,11 @@ static void on_continued(void *ctx, int r, const struct error *err)
 		source_fail(source, err->text);
 }
 
-static void let_go_on(struct source *source)
+void switchover_let_go_on(struct source *source)
 {
+	if (source->let_on)
+		return;
+	source->let_on = true;
 	checkpoint("keeper.source.continue");
 	source->script = script_new(source->keeper);
 	script_add(source->script, "migrate-continue",
@@ -39,7 +44,7 @@ static void on_disks_closed(void *ctx, int r, json_t *value, const struct error 
 	if (r < 0)
 		source_fail(source, err->text);
 	else
-		let_go_on(source);
+		switchover_let_go_on(source);
 }
 
 static void on_mirror_ended(void *ctx, int r, const struct error *err)
@@ -69,6 +74,38 @@ static int on_limit(sd_event_source *timer, uint64_t usec, void *ctx)
 	return 0;
 }
 
+/* QEMU then holds a guest that was paused, and does not let it run by itself whatever happens
+ * (protocol, section 8).  Noted before it is done, as every stop of ours. */
+static void on_guest_stopped(void *ctx, int r, const struct error *err)
+{
+	struct source *source = ctx;
+
+	source->script = NULL;
+	if (r < 0) {
+		source_fail(source, err->text);
+		return;
+	}
+	checkpoint("keeper.source.postcopy-stopped");
+	source->script = script_new(source->keeper);
+	script_add(source->script, "migrate-start-postcopy", NULL);
+	script_run(source->script, on_continued, source);
+}
+
+static void stop_guest(struct source *source)
+{
+	struct keeper *keeper = source->keeper;
+	struct error err = { 0 };
+
+	keeper->copy->still = true;
+	if (copy_save(keeper, keeper->copy, &err) < 0) {
+		source_fail(source, err.text);
+		return;
+	}
+	source->script = script_new(keeper);
+	script_add(source->script, "stop", NULL);
+	script_run(source->script, on_guest_stopped, source);
+}
+
 /* Both sides must reach the store, for it will have to say which one goes on.  Nobody asks it now:
  * both were asked all the time, so this waits only after trouble. */
 void switchover_look_fresh(struct source *source)
@@ -79,10 +116,12 @@ void switchover_look_fresh(struct source *source)
 	    now > source->own_fresh + limit || now > source->peer_fresh + limit)
 		return;
 	source->continuing = true;
-	if (sender_has_mirrors(source->sender))
+	if (source->posting)
+		stop_guest(source);
+	else if (sender_has_mirrors(source->sender))
 		sender_end_mirrors(source->sender, on_mirror_ended);
 	else
-		let_go_on(source);
+		switchover_let_go_on(source);
 }
 
 void switchover_begin(struct source *source)
@@ -94,5 +133,18 @@ void switchover_begin(struct source *source)
 	source_arm(source, &source->limit, source->keeper->config->timers.migration_switch,
 		   on_limit);
 	checkpoint("keeper.source.switch");
+	switchover_look_fresh(source);
+}
+
+void switchover_postcopy(struct source *source)
+{
+	source->switching = source->posting = true;
+	timeline_phase(source_timeline(source), "postcopy");
+	report_event(source->keeper, "postcopy", NULL,
+		     "its time is over: it goes on on node '%s', and its memory follows",
+		     source->target);
+	source_arm(source, &source->limit, source->keeper->config->timers.migration_switch,
+		   on_limit);
+	checkpoint("keeper.source.postcopy");
 	switchover_look_fresh(source);
 }

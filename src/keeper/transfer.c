@@ -9,7 +9,9 @@
 #include "keeper/migration.h"
 #include "keeper/monitor.h"
 #include "keeper/ownership.h"
+#include "keeper/recovery.h"
 #include "keeper/source.h"
+#include "keeper/timeline.h"
 #include "util/log.h"
 #include "wire/json.h"
 
@@ -26,12 +28,10 @@ static bool is_postcopy(const char *status)
 	return strncmp(status, "postcopy", 8) == 0;
 }
 
-static enum migration_copy sent_copy(const char *run_state, const char *status)
+static enum migration_copy sent_copy(const char *run_state)
 {
 	static const char *const still[] = { "paused", "finish-migrate", NULL };
 
-	if (is_postcopy(status))
-		return COPY_FEEDING;
 	return strcmp(run_state, "running") != 0 && one_of(run_state, still) ? COPY_SWITCHING
 									     : COPY_SENDING;
 }
@@ -46,16 +46,38 @@ static enum migration_copy still_copy(const struct keeper *keeper)
 	return sends || migration_status_sends(migration->status) ? COPY_SWITCHING : COPY_COMPLETED;
 }
 
+bool transfer_lacks_pages(const struct keeper *keeper)
+{
+	return ownership_held_here(keeper) && keeper->ownership->record.feeder[0] &&
+	       strcmp(keeper->migration->status, "completed") != 0;
+}
+
+bool transfer_is_broken(const struct keeper *keeper)
+{
+	/* A target that waits for a new stream calls that "setup". */
+	const char *status = keeper->migration->status;
+
+	return strcmp(status, "postcopy-paused") == 0 || strcmp(status, "setup") == 0 ||
+	       strncmp(status, "postcopy-recover", strlen("postcopy-recover")) == 0;
+}
+
+bool transfer_is_undone(const struct keeper *keeper)
+{
+	return keeper->copy && keeper->copy->still &&
+	       strcmp(keeper->ownership->record.mode, "post") == 0 &&
+	       transfer_copy(keeper) == COPY_COMPLETED &&
+	       strcmp(keeper->migration->status, "completed") != 0;
+}
+
 /* That it was let run is noted before it is: so what is `paused` may never have run, and is let go
  * on as such.  Whatever else stopped it, it has run. */
-static enum migration_copy received_copy(const struct copy *copy, const char *run_state,
-					 const char *status)
+static enum migration_copy received_copy(const struct keeper *keeper, const char *run_state)
 {
 	if (strcmp(run_state, "inmigrate") == 0)
 		return COPY_INCOMING;
 	if (strcmp(run_state, "running") == 0)
-		return is_postcopy(status) ? COPY_FAULTING : COPY_RUNNING;
-	return !copy->ran || strcmp(run_state, "paused") == 0 ? COPY_LOADED : COPY_STOPPED;
+		return transfer_lacks_pages(keeper) ? COPY_FAULTING : COPY_RUNNING;
+	return !keeper->copy->ran || strcmp(run_state, "paused") == 0 ? COPY_LOADED : COPY_STOPPED;
 }
 
 /* What was sent away, or is kept still for that, comes to none of these: the guest has ended before
@@ -70,6 +92,28 @@ static bool has_ended(const struct copy *copy, const char *run_state)
 	return copy->powered_off || one_of(run_state, ends);
 }
 
+static enum migration_copy sender_copy(const struct keeper *keeper, const char *run_state)
+{
+	const struct copy *copy = keeper->copy;
+	const char *status = keeper->migration->status;
+
+	if (!copy->ran)
+		return COPY_COLD;
+	/* By the status, never by the run state: one that was stopped and then failed is in
+	 * `postmigrate` too (docs/QEMU.md). */
+	if (copy->attempt && strcmp(status, "completed") == 0)
+		return has_ended(copy, run_state) ? COPY_STOPPED : COPY_COMPLETED;
+	if (is_postcopy(status))
+		return COPY_FEEDING;
+	if (copy->still && !has_ended(copy, run_state))
+		return still_copy(keeper);
+	if (strcmp(run_state, "finish-migrate") == 0)
+		return COPY_SWITCHING;
+	if (copy->attempt && migration_status_sends(status))
+		return sent_copy(run_state);
+	return strcmp(run_state, "running") == 0 ? COPY_RUNNING : COPY_STOPPED;
+}
+
 /* COPIES: QEMU has not been heard lately, nothing may be decided. */
 enum migration_copy transfer_copy(const struct keeper *keeper)
 {
@@ -79,25 +123,13 @@ enum migration_copy transfer_copy(const struct keeper *keeper)
 
 	if (!copy)
 		return COPY_NONE;
+	/* It may wait for a page in the middle of a device, and answers nothing before that. */
+	if (monitor_mute(keeper->monitor) && copy->incoming && copy->ran && *status &&
+	    transfer_lacks_pages(keeper))
+		return COPY_FAULTING;
 	if (!run_state || monitor_mute(keeper->monitor) || (copy->attempt && !*status))
 		return COPIES;
-	if (copy->incoming)
-		return received_copy(copy, run_state, status);
-	if (!copy->ran)
-		return COPY_COLD;
-	/* By the status, never by the run state: one that was stopped and then failed is in
-	 * `postmigrate` too (docs/QEMU.md). */
-	if (copy->attempt && strcmp(status, "completed") == 0)
-		return has_ended(copy, run_state) ? COPY_STOPPED : COPY_COMPLETED;
-	if (copy->still && !has_ended(copy, run_state))
-		return still_copy(keeper);
-	if (is_postcopy(status))
-		return COPY_FEEDING;
-	if (strcmp(run_state, "finish-migrate") == 0)
-		return COPY_SWITCHING;
-	if (copy->attempt && (migration_status_sends(status) || is_postcopy(status)))
-		return sent_copy(run_state, status);
-	return strcmp(run_state, "running") == 0 ? COPY_RUNNING : COPY_STOPPED;
+	return copy->incoming ? received_copy(keeper, run_state) : sender_copy(keeper, run_state);
 }
 
 static void take_status(struct keeper *keeper, const char *status, json_t *info)
@@ -107,12 +139,16 @@ static void take_status(struct keeper *keeper, const char *status, json_t *info)
 	if (strcmp(migration->status, status) != 0) {
 		(void)snprintf(migration->status, sizeof(migration->status), "%s", status);
 		log_info("QEMU's migration is %s", status);
-		if (strcmp(status, "completed") == 0 && keeper->copy && !keeper->copy->incoming)
+		if (is_postcopy(status))
+			timeline_phase(migration->timeline, status);
+		if ((strcmp(status, "completed") == 0 || is_postcopy(status)) && keeper->copy &&
+		    !keeper->copy->incoming)
 			ownership_forget_permission(keeper);
 		monitor_refresh(keeper->monitor);
 	}
 	if (migration->source)
 		source_status(migration->source, status, info);
+	recovery_info(migration->recovery, info);
 	keeper_look(keeper);
 }
 

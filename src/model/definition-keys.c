@@ -221,10 +221,11 @@ const struct key definition_parameter_keys[] = {
 	  .example = "100M", .right = "bytes a second, between 64K and 1T",
 	  .absent = "QEMU's own",
 	  .meaning = "How much of the network a live migration may take." },
-	{ .name = "migration_postcopy", .type = KEY_BOOL, .later = true, .fallback = "false",
-	  .meaning = "A guest that writes faster than it can be copied may go on at the target "
-		     "before all of its memory is there. If either host dies then, its memory is "
-		     "lost." },
+	{ .name = "migration_postcopy", .type = KEY_BOOL, .store = STORE_BOOL,
+	  .offset = AT(migration_postcopy), .fallback = "false",
+	  .meaning = "A guest that writes faster than it can be copied goes on at the target when "
+		     "the time of its migration is over, before all of its memory is there. If "
+		     "either host dies then, its memory is lost. Not with disks that come along." },
 	{ .name = "memory_backend", .type = KEY_CHOICE, .choices = memory_backends,
 	  .store = STORE_BOOL, .offset = AT(memory_private), .fallback = "shared",
 	  .meaning = "`shared` lets QEMU be replaced under the running guest; `private` "

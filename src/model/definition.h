@@ -82,6 +82,7 @@ struct definition {
 	enum migration_method migration_method;
 	uint64_t migration_max_downtime; /* usec; this and the next: 0 = QEMU's own */
 	uint64_t migration_bandwidth;	 /* bytes a second */
+	bool migration_postcopy;	 /* it may run there before all of its memory is */
 
 	struct definition_volume volumes[DEFINITION_VOLUMES_MAX];
 	size_t n_volumes; /* `disk: N` alone is one volume "root" of N GiB */

@@ -86,6 +86,9 @@ static int placement_take(json_t *left, struct placement *placement, struct erro
 	r = take_numbers(left, placement, err);
 	if (r < 0)
 		return r;
+	r = record_take_flag(left, "placement", "postcopy", &placement->postcopy, err);
+	if (r < 0)
+		return r;
 	r = record_take_choice(left, "placement", "kind", kinds, &kind, err);
 	if (r < 0)
 		return r;
@@ -124,15 +127,15 @@ int placement_parse(json_t *value, struct placement *ret, struct error *err)
 json_t *placement_json(const struct placement *placement)
 {
 	json_t *record = json_pack(
-		"{s:i, s:s, s:o, s:o, s:o, s:I, s:s, s:o, s:o, s:I, s:o, s:s, s:s}", "v",
+		"{s:i, s:s, s:o, s:o, s:o, s:I, s:s, s:o, s:o, s:b, s:I, s:o, s:s, s:s}", "v",
 		RECORD_VERSION, "kind", kinds[placement->kind], "node",
 		record_text(placement->node), "return_to", record_text(placement->return_to),
 		"kvm_host", record_text(placement->kvm_host), "generation",
 		(json_int_t)placement->generation, "method", methods[placement->method],
 		"max_downtime_ms", record_number(placement->max_downtime_ms), "bandwidth",
-		record_number(placement->bandwidth), "number", (json_int_t)placement->number,
-		"cancel", record_number(placement->cancel), "since", placement->since, "by",
-		placement->by);
+		record_number(placement->bandwidth), "postcopy", (int)placement->postcopy, "number",
+		(json_int_t)placement->number, "cancel", record_number(placement->cancel), "since",
+		placement->since, "by", placement->by);
 
 	return record_finish(record, placement->rest);
 }

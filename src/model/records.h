@@ -66,6 +66,7 @@ struct placement {
 	uint64_t generation;		 /* of the definition then */
 	enum placement_method method;
 	uint64_t max_downtime_ms, bandwidth; /* bytes a second; 0 = null: the definition says */
+	bool postcopy;			     /* allowed; false: as the definition says */
 	uint64_t number;		     /* grows with each order */
 	uint64_t cancel;		     /* of the newest order to cancel; 0 = null */
 	char since[32];			     /* RFC 3339 */

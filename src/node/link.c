@@ -123,9 +123,16 @@ static bool run_dir_left(const struct node_vm *vm)
 	return faccessat(vm->node->run_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+/* Postcopy: pages of a guest that runs elsewhere are here, or were: then that has to be said. */
+static bool is_feeder(const struct node_vm *vm)
+{
+	return vm->version[VM_OWNER] && vm->owner.phase == OWNER_HELD &&
+	       strcmp(vm->owner.feeder, vm->node->config->node) == 0;
+}
+
 static bool keeper_needed(const struct node_vm *vm)
 {
-	if (wish_needs_keeper(vm))
+	if (wish_needs_keeper(vm) || is_feeder(vm))
 		return true;
 	/* One that went in peace has left nothing that another could clean up. */
 	return !vm->link.dismissed && (vm_is_here(vm) || (vm->wish_known && run_dir_left(vm)));
@@ -136,7 +143,7 @@ static bool keeper_idle(const struct node_vm *vm)
 {
 	int state = vm_state_of(json_string_or(vm->told, "state", ""));
 
-	if (!vm->told_now || wish_needs_keeper(vm))
+	if (!vm->told_now || wish_needs_keeper(vm) || is_feeder(vm))
 		return false;
 	if (vm->removed)
 		return state == VM_OFF || state == VM_FAILED;

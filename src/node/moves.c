@@ -450,6 +450,7 @@ static int parse(struct move *move, json_t *args, struct error *err)
 	order->method = (enum placement_method)method;
 	order->max_downtime_ms = number_of(args, "max_downtime_ms");
 	order->bandwidth = number_of(args, "bandwidth");
+	order->postcopy = json_bool_or(args, "postcopy", false);
 	if (to && (order->verb == PLACE_MIGRATE || order->verb == PLACE_MOVE))
 		move->to = xstrdup(to);
 	return 0;

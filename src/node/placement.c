@@ -46,7 +46,9 @@ json_t *placement_terms_json(const struct node_vm *vm)
 	if (!vm_target(vm))
 		return json_null();
 	placement_terms(&facts, &terms);
-	return json_pack("{s:s, s:I, s:I, s:I}", "method", terms.shutdown ? "shutdown" : "live",
-			 "max_downtime_ms", (json_int_t)terms.max_downtime_ms, "bandwidth",
-			 (json_int_t)terms.bandwidth, "number", (json_int_t)terms.number);
+	return json_pack("{s:s, s:I, s:I, s:b, s:I}", "method",
+			 terms.shutdown ? "shutdown" : "live", "max_downtime_ms",
+			 (json_int_t)terms.max_downtime_ms, "bandwidth",
+			 (json_int_t)terms.bandwidth, "postcopy", (int)terms.postcopy, "number",
+			 (json_int_t)terms.number);
 }

@@ -375,13 +375,15 @@ void vm_set_record(struct node_vm *vm, enum vm_leaf leaf, json_t *value, uint64_
 void vm_set_told(struct node_vm *vm, json_t *told)
 {
 	int before = vm_state_of(json_string_or(vm->told, "state", "")), now;
+	bool moving = json_is_object(json_object_get(vm->told, "migration"));
 
 	json_decref(vm->told);
 	vm->told = json_incref(told);
 	vm->told_at = clock_now();
 	vm->told_now = true;
 	now = vm_state_of(json_string_or(told, "state", ""));
-	if (now != before)
+	/* What was said of it while it was on its way does not stand for ever. */
+	if (now != before || (moving && !json_is_object(json_object_get(told, "migration"))))
 		states_changed(vm);
 	if (now != before)
 		log_vm(LOG_LEVEL_INFO, vm->name, "state: %s%s%s",

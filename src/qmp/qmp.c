@@ -106,23 +106,28 @@ static void on_negotiated(void *ctx, int r, json_t *value, const struct error *e
 	qmp->ops->ready(qmp->ctx, qmp->greeting);
 }
 
+static int note_sent(struct call *call, int r, struct error *err)
+{
+	if (r == 0)
+		return 0;
+	call_free(call);
+	return error_prefix(err, r, "QEMU monitor");
+}
+
 static int qmp_send(struct qmp *qmp, const char *command, json_t *args, int fd,
 		    uint64_t timeout_usec, peer_reply_fn reply, void *ctx, struct error *err)
 {
 	struct call *call = call_new(qmp, command, reply, ctx);
-	int r;
 
-	r = peer_call_fd(qmp->peer, command, args, fd, timeout_usec, on_reply, call, err);
-	if (r < 0) {
-		call_free(call);
-		return error_prefix(err, r, "QEMU monitor");
-	}
-	return 0;
+	return note_sent(
+		call, peer_call_fd(qmp->peer, command, args, fd, timeout_usec, on_reply, call, err),
+		err);
 }
 
 /* With out-of-band execution on, QEMU goes on reading while it works on a command; without it, it
  * stops reading after each, which costs a turn of its main loop for every one (QEMU 7.2, measured:
- * a third of the time of the comparison at each start).  We send nothing out of band. */
+ * a third of the time of the comparison at each start).  And the target of a postcopy whose stream
+ * broke may answer nothing else. */
 static json_t *wanted_capabilities(const json_t *greeting)
 {
 	json_t *offered = json_object_get(json_object_get(greeting, "QMP"), "capabilities");
@@ -244,4 +249,17 @@ int qmp_call(struct qmp *qmp, const char *command, json_t *args, uint64_t timeou
 	     peer_reply_fn reply, void *ctx, struct error *err)
 {
 	return qmp_call_fd(qmp, command, args, -1, timeout_usec, reply, ctx, err);
+}
+
+int qmp_call_oob(struct qmp *qmp, const char *command, json_t *args, uint64_t timeout_usec,
+		 peer_reply_fn reply, void *ctx, struct error *err)
+{
+	struct call *call;
+
+	if (!qmp->ready)
+		return error_try_again(err, "%s: the QEMU monitor has not greeted yet", command);
+	call = call_new(qmp, command, reply, ctx);
+	return note_sent(call,
+			 peer_call_oob(qmp->peer, command, args, timeout_usec, on_reply, call, err),
+			 err);
 }

@@ -46,6 +46,10 @@ int qmp_call(struct qmp *qmp, const char *command, json_t *args, uint64_t timeou
 int qmp_call_fd(struct qmp *qmp, const char *command, json_t *args, int fd, uint64_t timeout_usec,
 		peer_reply_fn reply, void *ctx, struct error *err);
 
+/* Out of band: also answered by a QEMU whose main loop waits, for the commands that allow it. */
+int qmp_call_oob(struct qmp *qmp, const char *command, json_t *args, uint64_t timeout_usec,
+		 peer_reply_fn reply, void *ctx, struct error *err);
+
 /* Waiting form, for tools, probes and tests: greets, negotiates, runs one command after another.
  * Takes `fd` in every case; `timeout_usec` is for the greeting, and anew for each command. */
 struct qmp_tool;

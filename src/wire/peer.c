@@ -285,8 +285,9 @@ struct peer *peer_close(struct peer *peer)
 	return NULL;
 }
 
-int peer_call_fd(struct peer *peer, const char *command, json_t *args, int fd,
-		 uint64_t timeout_usec, peer_reply_fn reply, void *ctx, struct error *err)
+/* `how`: the key under which the other side reads the command. */
+static int ask(struct peer *peer, const char *how, const char *command, json_t *args, int fd,
+	       uint64_t timeout_usec, peer_reply_fn reply, void *ctx, struct error *err)
 {
 	json_auto_t *message = json_object();
 	struct call **last = &peer->calls;
@@ -294,7 +295,7 @@ int peer_call_fd(struct peer *peer, const char *command, json_t *args, int fd,
 	struct call *call;
 	int r;
 
-	json_set_string(message, "execute", command);
+	json_set_string(message, how, command);
 	if (args)
 		(void)json_object_set(message, "arguments", args);
 	(void)json_object_set_new(message, "id", json_integer(++peer->last_id));
@@ -317,10 +318,22 @@ int peer_call_fd(struct peer *peer, const char *command, json_t *args, int fd,
 	return 0;
 }
 
+int peer_call_fd(struct peer *peer, const char *command, json_t *args, int fd,
+		 uint64_t timeout_usec, peer_reply_fn reply, void *ctx, struct error *err)
+{
+	return ask(peer, "execute", command, args, fd, timeout_usec, reply, ctx, err);
+}
+
 int peer_call(struct peer *peer, const char *command, json_t *args, uint64_t timeout_usec,
 	      peer_reply_fn reply, void *ctx, struct error *err)
 {
-	return peer_call_fd(peer, command, args, -1, timeout_usec, reply, ctx, err);
+	return ask(peer, "execute", command, args, -1, timeout_usec, reply, ctx, err);
+}
+
+int peer_call_oob(struct peer *peer, const char *command, json_t *args, uint64_t timeout_usec,
+		  peer_reply_fn reply, void *ctx, struct error *err)
+{
+	return ask(peer, "exec-oob", command, args, -1, timeout_usec, reply, ctx, err);
 }
 
 int peer_event(struct peer *peer, const char *name, json_t *data)

@@ -63,6 +63,9 @@ int peer_call(struct peer *peer, const char *command, json_t *args, uint64_t tim
  * on its way. */
 int peer_call_fd(struct peer *peer, const char *command, json_t *args, int fd,
 		 uint64_t timeout_usec, peer_reply_fn reply, void *ctx, struct error *err);
+/* The same out of band: QEMU's monitor then does not wait for its main loop. */
+int peer_call_oob(struct peer *peer, const char *command, json_t *args, uint64_t timeout_usec,
+		  peer_reply_fn reply, void *ctx, struct error *err);
 int peer_event(struct peer *peer, const char *name, json_t *data);
 
 const char *request_command(const struct request *request);

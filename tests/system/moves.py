@@ -33,11 +33,13 @@ TIMERS_OF_FIELD = {'session': '8s', 'migration_stall': '5s'}
 
 
 class Scene:
-	def __init__(self, new_host, directory, names=('alpha', 'beta'), shared=False, field=None, **parameters):
+	def __init__(self, new_host, directory, names=('alpha', 'beta'), shared=False, field=None, timers=None,
+			**parameters):
 		self.field = field or Loopback(directory)
 		self.parameters, self.shared = parameters, shared
 		self.hosts = make_cluster(new_host, directory, names, self.field,
-			timers=TIMERS | (TIMERS_OF_FIELD if self.field.servers else {}), storage={'shared': shared})
+			timers=TIMERS | (TIMERS_OF_FIELD if self.field.servers else {}) | (timers or {}),
+			storage={'shared': shared})
 		if shared:
 			share_volumes(self.hosts)
 		self.volumes = [volume['name'] for volume in parameters.get('volumes', [])] + \

@@ -340,7 +340,8 @@ static void the_remaining_keys_arrive(void **state)
 				"  graceful_timeout: 90s\n  lease: stop\n"
 				"  memory_backend: private\n  machine: virtual\n"
 				"  migration_method: shutdown\n"
-				"  migration_max_downtime: 2s\n  migration_bandwidth: 10M\n");
+				"  migration_max_downtime: 2s\n  migration_bandwidth: 10M\n"
+				"  migration_postcopy: true\n");
 	assert_false(definition->online);
 	assert_int_equal(definition->memory_max_mib, 4096);
 	assert_int_equal(definition->cores_max, 4);
@@ -359,6 +360,7 @@ static void the_remaining_keys_arrive(void **state)
 	assert_int_equal(definition->migration_method, MIGRATE_SHUTDOWN);
 	assert_int_equal(definition->migration_max_downtime, 2000000);
 	assert_int_equal(definition->migration_bandwidth, 10 << 20);
+	assert_true(definition->migration_postcopy);
 }
 
 /* What QEMU takes for the same has one form, so that no guest gets other hardware for a matter of

@@ -322,6 +322,10 @@ static void an_order_says_more_than_the_definition_about_the_way(void **state)
 	bench.placement.max_downtime_ms = 100;
 	bench.placement.bandwidth = 5;
 	placement_terms(&bench.facts, &terms);
+	assert_false(terms.postcopy);
+	bench.placement.postcopy = true;
+	placement_terms(&bench.facts, &terms);
+	assert_true(terms.postcopy);
 	assert_false(terms.shutdown);
 	assert_int_equal(terms.max_downtime_ms, 100);
 	assert_int_equal(terms.bandwidth, 5);

@@ -242,7 +242,8 @@ static void every_name_of_a_state_and_a_wish_is_read_back(void **state)
 #define PLACEMENT_TEXT                                                                             \
 	"{\"v\":1,\"kind\":\"migrate\",\"node\":\"beta\",\"return_to\":\"alpha\","                 \
 	"\"kvm_host\":\"alpha\",\"generation\":3,\"method\":\"live\",\"max_downtime_ms\":500,"     \
-	"\"bandwidth\":null,\"number\":7,\"cancel\":6,\"since\":\"2026-11-21T10:00:00Z\","         \
+	"\"bandwidth\":null,\"postcopy\":true,\"number\":7,\"cancel\":6,\"since\":\"2026-11-"      \
+	"21T10:00:00Z\","                                                                          \
 	"\"by\":\"uid 0 at alpha\",\"later\":true}"
 
 static void a_placement_record_is_read_and_written_back_whole(void **state)
@@ -259,6 +260,7 @@ static void a_placement_record_is_read_and_written_back_whole(void **state)
 	assert_int_equal(placement.method, PLACEMENT_LIVE);
 	assert_int_equal(placement.max_downtime_ms, 500);
 	assert_int_equal(placement.bandwidth, 0);
+	assert_true(placement.postcopy);
 	assert_int_equal(placement.number, 7);
 	assert_int_equal(placement.cancel, 6);
 	again = placement_json(&placement);

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest that may goes on at the target when the time of its migration is over, and its memory
+follows.  It has a working set of 16 MiB and little bandwidth, so that most of it is still to come."""
+import contextlib
+import fcntl
+import os
+import pathlib
+import signal
+import socket
+
+import pytest
+
+import drover
+from drover import micro, pidfd_getfd
+from journey import Witness, make_cluster, timelines, wait_runs_on
+from moves import Scene
+from test_kill import has_checkpoints
+
+RIGHT = pathlib.Path('/proc/sys/vm/unprivileged_userfaultfd')
+WORDS = 'hz=100 ws=16 rate=32'
+FILLED = 80  # ticks after which it has written to all of that
+# What was there before the first of all runs of these tests on this machine.
+NOTE = pathlib.Path('/run/drover-test-userfaultfd')
+
+
+@pytest.fixture(scope='module', autouse=True)
+def right_to_handle_faults():
+	"""QEMU before 8.0 asks for it by a system call that the kernel gives to root only, unless this is set."""
+	with open(NOTE, 'a+', encoding='ascii') as note:
+		fcntl.flock(note, fcntl.LOCK_EX)
+		note.seek(0)
+		before = note.read() or RIGHT.read_text(encoding='ascii')
+		note.truncate(0)
+		note.write(before)
+		note.flush()
+		RIGHT.write_text('1', encoding='ascii')
+		fcntl.flock(note, fcntl.LOCK_SH)
+		yield
+		try:
+			fcntl.flock(note, fcntl.LOCK_EX | fcntl.LOCK_NB)
+		except BlockingIOError:
+			return  # others still need it, and the last one puts it back
+		RIGHT.write_text(before, encoding='ascii')
+		NOTE.unlink()
+
+
+# Where a keeper, an agent or QEMU of one side is killed.
+KEPT = [('S', 'keeper.source.copying', 'T-keeper'), ('S', 'keeper.source.postcopy', 'S-keeper'),
+	('S', 'keeper.source.postcopy-stopped', 'S-keeper'), ('S', 'keeper.source.continue', 'S-keeper'),
+	('S', 'keeper.source.stopped', 'S-keeper'), ('S', 'keeper.source.stopped', 'T-keeper'),
+	('S', 'keeper.source.stopped', 'S-agent'), ('S', 'keeper.source.running', 'S-keeper'),
+	('T', 'keeper.receive.postcopy-agreed', 'T-keeper'), ('T', 'keeper.receive.stopped', 'T-keeper'),
+	('T', 'keeper.receive.take', 'T-keeper'), ('T', 'keeper.receive.take', 'T-agent'),
+	('T', 'keeper.migration.cont', 'T-keeper'), ('T', 'keeper.receive.running', 'T-keeper'),
+	('T', 'keeper.receive.all-here', 'T-keeper')]
+LOST = [('S', 'keeper.source.running', 'S-qemu'), ('S', 'keeper.source.running', 'T-qemu'),
+	('S', 'keeper.source.stopped', 'T-qemu'), ('T', 'keeper.receive.take', 'S-qemu'),
+	('T', 'keeper.receive.running', 'S-qemu')]
+
+
+def cluster(new_host, directory, **timers):
+	return make_cluster(new_host, directory, timers={'migration_deadline': '1s'} | timers)
+
+
+def start_on(host, **parameters):
+	host.apply(micro('m1', words=WORDS, kvm_host=host.name, migration_postcopy=True, **parameters))
+	host.wait_state('m1', 'running')
+	wait_filled(host)
+
+
+def wait_filled(host):
+	def last_tick():
+		lines = [line.split() for line in host.serial('m1').split('\n')[-9:-1]]
+		return max((int(line[1], 16) for line in lines if line[:1] == ['C'] and len(line) == 5), default=0)
+	host.wait(lambda: last_tick() >= FILLED, 'it has written enough')
+
+
+def send(host, to, bandwidth='2M', **options):
+	host.cli('migrate', 'm1', '--to', to.name, '--bandwidth', bandwidth, '--no-wait', **options)
+
+
+def phase(host):
+	return ((host.vm('m1') or {}).get('migration') or {}).get('phase')
+
+
+def wait_phase(host, *wanted):
+	host.wait(lambda: phase(host) in wanted, f'm1 on {host.name} is {" or ".join(wanted)}')
+
+
+def test_when_its_time_is_over_it_goes_on_at_the_target_and_its_memory_follows(new_host, tmp_path):
+	pair = alpha, beta = cluster(new_host, tmp_path)
+	start_on(alpha)
+	with Witness(pair, 'm1') as witness:
+		send(alpha, beta)
+		wait_phase(beta, 'fetching pages')
+		assert beta.vm('m1')['state'] == 'running'
+		assert "follows from node 'alpha'" in beta.vm('m1')['reason']
+		witness.more(3)
+		wait_runs_on(pair, 'm1', beta)
+		witness.check(moves=1)
+	alpha.wait(lambda: not alpha.left(), 'nothing of it is left where it was')
+	[line] = timelines(alpha, 'm1')
+	assert line['result'] == 'moved'
+	names = [entry['phase'] for entry in line['phases']]
+	assert names.index('copying') < names.index('postcopy') < names.index('postcopy-active')
+
+
+def happened(host, event):
+	"""How often its keepers told that; `drover events` would ask the node that has the VM now."""
+	return host.text(host.vm_log('m1', 'events.jsonl')).count(f'"event":"{event}"')
+
+
+def break_stream(host):
+	"""Of QEMU's connections only the stream is TCP."""
+	process = host.qemu('m1')
+	broken = 0
+	for number in os.listdir(f'/proc/{process.pid}/fd'):
+		with contextlib.suppress(OSError), socket.socket(fileno=pidfd_getfd(process.fd, int(number))) as end:
+			if end.family in (socket.AF_INET, socket.AF_INET6):
+				end.shutdown(socket.SHUT_RDWR)
+				broken += 1
+	return broken
+
+
+def test_a_stream_that_breaks_is_replaced_as_often_as_it_breaks(new_host, tmp_path):
+	pair = alpha, beta = cluster(new_host, tmp_path)
+	start_on(alpha)
+	with Witness(pair, 'm1') as witness:
+		send(alpha, beta, bandwidth='1M')
+		wait_phase(beta, 'fetching pages')
+		for count in (1, 2):
+			assert break_stream(alpha) == 1
+			alpha.wait(lambda n=count: happened(alpha, 'postcopy-recovered') == n, 'it is mended')
+		wait_runs_on(pair, 'm1', beta)
+		witness.check(moves=1)
+	alpha.wait(lambda: not alpha.left(), 'nothing of it is left where it was')
+	names = [entry['phase'] for entry in timelines(alpha, 'm1')[0]['phases']]
+	assert names.count('postcopy-paused') == 2 and names.count('postcopy-active') == 3
+
+
+@pytest.fixture(scope='module')
+def scene(tmp_path_factory):
+	hosts = []
+
+	def new_host(name, **config):
+		hosts.append(drover.Host(name, **config))
+		return hosts[-1]
+	try:
+		yield Scene(new_host, tmp_path_factory.mktemp('kill'), timers={'migration_deadline': '500ms'},
+			words=WORDS, migration_postcopy=True, migration_bandwidth='4M')
+		for host in hosts:
+			host.check_nothing_left()
+	finally:
+		for host in hosts:
+			host.destroy()
+			host.remove()
+
+
+def strike_at(scene, where, step, who):
+	source = scene.source
+	[target] = [host for host in scene.hosts if host is not source]
+	armed = source if where == 'S' else target
+	before = happened(source, 'postcopy')
+	wait_filled(source)
+	armed.hold_at(step)
+	scene.send(target)
+	holder = armed.held(step)
+	scene.strike(who, target)
+	for host in scene.hosts:
+		host.hold_at()
+	holder.signal(signal.SIGCONT)
+	scene.revive()
+	scene.arrive(target, deadline=2 * drover.DEADLINE)
+	assert happened(source, 'postcopy') > before
+	return target
+
+
+def case_id(case):
+	return '-'.join(case)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_checkpoints(), reason='this build has no checkpoints')
+@pytest.mark.parametrize('case', KEPT, ids=[case_id(case) for case in KEPT])
+def test_no_memory_is_lost_with(scene, case):
+	with scene.witness() as witness:
+		strike_at(scene, *case)
+		witness.check(moves=8)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_checkpoints(), reason='this build has no checkpoints')
+@pytest.mark.parametrize('case', LOST, ids=[case_id(case) for case in LOST])
+def test_with_the_last_copy_of_a_page_the_guest_is_lost_and_started_anew(scene, case):
+	target = strike_at(scene, *case)
+	with scene.witness() as witness:
+		witness.check(moves=1)
+		assert min(witness.ticks) < FILLED
+	if case[1:] == ('keeper.source.running', 'S-qemu'):
+		assert happened(target, 'memory-lost')
