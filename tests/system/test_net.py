@@ -12,6 +12,7 @@ import threading
 import pytest
 
 from drover import Ticks, linux, micro
+from field import Loopback
 from journey import make_cluster, timelines
 
 RARP = 0x8035
@@ -211,11 +212,10 @@ class Sniffer:
 def test_pvc_S44_a_guest_that_arrives_tells_the_network_once_it_runs(new_host, netns, tmp_path):
 	add_bridge(netns, 'brsrv')
 
-	def in_netns(name, **config):
-		host = new_host(name, **config)
-		host.command = ['ip', 'netns', 'exec', netns]
-		return host
-	pair = make_cluster(in_netns, tmp_path)
+	class Inside(Loopback):
+		def command(self, _):
+			return ['ip', 'netns', 'exec', netns]
+	pair = make_cluster(new_host, tmp_path, field=Inside(tmp_path))
 	alpha, beta = pair
 	alpha.apply(micro('m1', nics=[{'network': 'srv'}, {'network': 'srv'}]))
 	macs = [nic['mac'] for nic in alpha.vm('m1')['nics']]
