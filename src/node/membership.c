@@ -61,6 +61,22 @@ bool membership_has(const struct node *node, const char *name)
 	return json_object_get(node->membership->members, name) != NULL;
 }
 
+int membership_check_move(const struct node *node, const char *target, struct error *err)
+{
+	if (!membership_identity(node))
+		return error_refuse(err,
+				    "node '%s' is in no cluster, and a guest that runs moves only "
+				    "within one: 'drover cluster init' makes one, 'drover cluster "
+				    "join' enters one",
+				    node->config->node);
+	if (!membership_has(node, target))
+		return error_refuse(err,
+				    "node '%s' is not in the cluster: 'drover cluster token' gives "
+				    "it a token for 'drover cluster join'",
+				    target);
+	return 0;
+}
+
 void membership_add(struct node *node, const char *name)
 {
 	if (!node->membership->members)

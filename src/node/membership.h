@@ -28,6 +28,8 @@ const char *membership_trouble(const struct node *node);
 int membership_reload(struct node *node, struct error *err);
 /* Is that node in the cluster?  False as long as the list was never read. */
 bool membership_has(const struct node *node, const char *name);
+/* A guest that runs moves only between members: are this node and `target`? */
+int membership_check_move(const struct node *node, const char *target, struct error *err);
 /* That node is one from now on, also before the list in the store was read again. */
 void membership_add(struct node *node, const char *name);
 /* Where that node was reached last, for when the store cannot be asked; NULL: not known. */

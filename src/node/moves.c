@@ -12,6 +12,7 @@
 #include "node/ask.h"
 #include "node/events.h"
 #include "node/job.h"
+#include "node/membership.h"
 #include "node/node.h"
 #include "node/nodes.h"
 #include "node/status.h"
@@ -337,13 +338,19 @@ static int check_target(const struct move *move, const struct node_vm *vm,
 			const struct placement *next, const json_t *nodes, struct error *err)
 {
 	struct placement_facts facts = vm_placement_facts(vm);
+	struct placement_terms terms;
 	const char *target;
+	int r;
 
 	if (move->order.verb == PLACE_CANCEL)
 		return 0;
 	facts.placement = next;
 	(void)placement_node(&facts, &target);
-	return nodes_check_target(nodes, target, err);
+	placement_terms(&facts, &terms);
+	r = nodes_check_target(nodes, target, err);
+	if (r < 0 || terms.shutdown || vm->owner.phase == OWNER_OFF)
+		return r;
+	return membership_check_move(vm->node, target, err);
 }
 
 /* Without a name: the node with the most room. */
