@@ -146,6 +146,46 @@ def test_a_stream_that_breaks_is_replaced_as_often_as_it_breaks(new_host, tmp_pa
 	assert names.count('postcopy-paused') == 2 and names.count('postcopy-active') == 3
 
 
+def test_a_keeper_that_passes_a_second_stream_on_may_die(new_host, tmp_path):
+	pair = alpha, beta = cluster(new_host, tmp_path)
+	start_on(alpha)
+	with Witness(pair, 'm1') as witness:
+		send(alpha, beta, bandwidth='1M')
+		wait_phase(beta, 'fetching pages')
+		break_stream(alpha)
+		alpha.wait(lambda: happened(alpha, 'postcopy-recovered'), 'it is mended')
+		beta.keeper('m1').kill()
+		wait_runs_on(pair, 'm1', beta)
+		witness.check(moves=1)
+	assert [entry['phase'] for entry in timelines(alpha, 'm1')[0]['phases']].count('postcopy-paused') == 2
+
+
+def test_a_stream_in_which_nothing_flows_is_broken_and_replaced(new_host, tmp_path):
+	pair = alpha, beta = cluster(new_host, tmp_path, migration_stall='2s')
+	start_on(alpha)
+	with Witness(pair, 'm1') as witness:
+		send(alpha, beta, bandwidth='1M')
+		wait_phase(beta, 'fetching pages')
+		qemu = beta.qemu('m1')
+		qemu.signal(signal.SIGSTOP)
+		alpha.wait(lambda: happened(alpha, 'postcopy-broken'), 'it is seen that nothing flows')
+		qemu.signal(signal.SIGCONT)
+		wait_runs_on(pair, 'm1', beta)
+		witness.check(moves=1)
+	assert happened(alpha, 'postcopy-recovered')
+
+
+def test_a_user_may_stop_a_guest_whose_memory_is_still_on_its_way(new_host, tmp_path):
+	alpha, beta = cluster(new_host, tmp_path)
+	start_on(alpha)
+	send(alpha, beta, bandwidth='1M')
+	wait_phase(beta, 'fetching pages')
+	beta.cli('kill', 'm1')
+	beta.wait_state('m1', 'off')
+	for host in (alpha, beta):
+		host.wait(lambda h=host: not h.left(), f'nothing of it is left on {host.name}')
+
+
 def test_a_migration_in_postcopy_has_no_way_back(new_host, tmp_path):
 	pair = alpha, beta = cluster(new_host, tmp_path)
 	start_on(alpha)
