@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands that move a running guest: migrate, unmigrate, move, and what they show."""
 import signal
+import struct
+import time
 
 import pytest
 
@@ -61,6 +63,19 @@ def test_migrations_says_whose_side_is_missing(pair):
 	shown = alpha.drover('migrations', 'm1')
 	assert shown.rc == 0 and shown.out.startswith('m1: alpha -> beta, moved; began ')
 	assert "node 'beta' does not tell its side: " in shown.err
+
+
+def test_a_node_whose_lease_was_interrupted_lets_its_guests_go(pair):
+	alpha, beta = pair
+	alpha.apply(micro('m1'))
+	alpha.wait_state('m1', 'running')
+	page = alpha.run / 'lease'
+	alpha.kill_agent()
+	alpha.wait(lambda: struct.unpack_from('=QQ', page.read_bytes(), 64)[1] * 1000 < \
+		time.clock_gettime_ns(time.CLOCK_BOOTTIME), 'the lease is over')
+	alpha.start_agent()
+	alpha.cli('migrate', 'm1', '--to', 'beta', *LONG)
+	assert beta.vm('m1')['state'] == 'running'
 
 
 def test_an_order_may_be_given_to_any_node(pair):
