@@ -94,6 +94,15 @@ static int check(const struct cli *cli, struct error *err)
 	return 0;
 }
 
+/* Its reason is still that of before: its keeper hears of it in this moment. */
+static void print_stays(const json_t *vm)
+{
+	CLEANUP_FREE char *name = print_clean(json_string_or(vm, "name", "?"));
+	CLEANUP_FREE char *node = print_clean(json_string_or(vm, "node", "?"));
+
+	printf("%s: it stays on node '%s'\n", name, node);
+}
+
 int run_move(struct cli *cli, struct error *err)
 {
 	bool shown = false;
@@ -120,6 +129,8 @@ int run_move(struct cli *cli, struct error *err)
 		return r;
 	if (cli->options.json)
 		print_json(answer);
+	else if (cli->options.given & OPTION_CANCEL)
+		print_stays(answer);
 	else
 		print_vm(cli, answer);
 	return 0;

@@ -80,10 +80,19 @@ static bool answer_status(struct route *route, const struct error *err)
 
 static void route_fail(struct route *route, int r, const struct error *err)
 {
+	struct error why = { 0 };
+
 	/* The other agent's own refusal stands as it is. */
 	if (r != -EREMOTEIO && answer_status(route, err))
 		return;
-	request_fail(route->request, err);
+	if (r != -EREMOTEIO)
+		(void)error_set_class(&why, err->class, r,
+				      "%s; look after droverd on node '%s', 'drover node status "
+				      "%s' shows what it told last",
+				      err->text, route->to, route->to);
+	else
+		why = *err;
+	request_fail(route->request, &why);
 	route_end(route);
 }
 

@@ -413,6 +413,7 @@ def test_a_node_that_does_not_answer_is_named(pair):
 	try:
 		failed = alpha.drover('qmp', 'v1', 'query-status')
 		assert failed.rc == 75 and "node 'beta'" in failed.err and 'does not answer' in failed.err
+		assert "'drover node status beta'" in failed.err, 'what to look at next'
 		seen = alpha.drover('status', 'v1', '--format', 'json')
 		assert seen.rc == 75
 		assert 'last known state is running' in seen.json()['reason']

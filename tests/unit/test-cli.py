@@ -428,7 +428,8 @@ class Waiting(unittest.TestCase):
         with Agent({"migrate": VM, "move": VM, "unmigrate": VM}) as agent:
             run(agent, "migrate", "web01", "--to", "beta", "--method", "live", "--max-downtime",
                 "2s", "--bandwidth", "10M", "--no-wait")
-            run(agent, "migrate", "web01", "--cancel")
+            done = run(agent, "migrate", "web01", "--cancel")
+            self.assertEqual(done.stdout, b"web01: it stays on node 'alpha'\n")
             run(agent, "move", "web01", "--to", "beta", "--max-downtime", "300")
             run(agent, "unmigrate", "web01")
             self.assertEqual(agent.asked, [
