@@ -150,5 +150,6 @@ def test_by_shutdown_when_it_was_ordered_so(pair):
 	alpha.apply(micro('m1'))
 	alpha.cli('migrate', 'm1', '--to', 'beta', '--method', 'shutdown', *LONG)
 	assert beta.vm('m1')['state'] == 'running'
+	beta.wait(lambda: 'MICRO-UP' in beta.serial('m1'), 'the guest is up')
 	assert beta.serial('m1').count('MICRO-UP') == 1 and alpha.qemus() == []
 	assert alpha.cli('migrations').out == ''

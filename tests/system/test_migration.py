@@ -221,5 +221,6 @@ def test_by_shutdown_it_ends_here_and_is_started_there(new_host, tmp_path):
 	send(alpha, beta, migration_method='shutdown')
 	wait_runs_on(pair, 'm1', beta)
 	assert alpha.vm('m1')['state'] == 'off' or alpha.vm('m1')['node'] == 'beta'
+	beta.wait(lambda: 'MICRO-UP' in beta.serial('m1'), 'the guest is up')
 	assert beta.serial('m1').count('MICRO-UP') == 1
 	assert '"migrating"' not in alpha.text(alpha.vm_log('m1', 'events.jsonl'))
