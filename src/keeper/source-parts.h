@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of the sending side share: source.c the conversation and the sending, switchover.c
- * the moment in which the guest stands still, progress.c how far it is. */
+/* What the files of the sending side share: source.c the sending, dialogue.c the conversation,
+ * switchover.c the moment in which the guest stands still, progress.c how far it is. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
