@@ -3,11 +3,15 @@
 that is known, says why, and leaves one guest where it is to be."""
 import json
 import signal
+import socket
+import ssl
 
 import pytest
 
 from drover import DEADLINE, kvm_model, micro
+from field import Loopback
 from journey import Witness, holder, make_cluster, timelines, wait_runs_on
+from test_cluster import member_context
 
 # So much to send that a slow migration takes its time.
 HEAVY = 'hz=100 ws=8 rate=4'
@@ -223,3 +227,45 @@ def test_fc_M18_a_guest_that_is_stopped_while_the_target_waits_is_off_on_both(ne
 		host.wait(lambda host=host: not host.left() and host.state('m1') == 'off', 'it is off')
 	beta.cli('start', 'm1', '--timeout', '120s')
 	assert holder(pair, 'm1') is beta
+
+
+def at_the_door(offer, first, context=None, hello=None):
+	"""What a receiver says to one who comes with that line and those words; None: it hangs up."""
+	host, _, port = offer['address'].rpartition(':')
+	try:
+		with socket.create_connection((host, int(port)), DEADLINE) as plain:
+			plain.sendall(first)
+			if not context:
+				return plain.recv(1) or None
+			with context.wrap_socket(plain) as tls, tls.makefile('rb') as lines:
+				tls.sendall(json.dumps({'execute': 'hello', 'id': 1, 'arguments': hello}).encode() + b'\n')
+				return json.loads(lines.readline() or 'null')
+	except OSError:
+		return None
+
+
+def test_fc_T46_fc_T47_who_does_not_know_the_move_is_not_let_in(new_host, tmp_path):
+	field = Loopback(tmp_path)
+	hosts = make_cluster(new_host, tmp_path, names=('alpha', 'beta', 'gamma'), field=field)
+	alpha, beta, gamma = hosts
+	alpha.apply(placed(alpha))
+	with Witness(hosts, 'm1') as witness:
+		keeper = wait_receiver(alpha, beta)
+		offer = field.read('/drover/vms/m1/offer')
+		assert at_the_door(offer, b'GET / HTTP/1.0\n') is None
+		assert at_the_door(offer, b'x' * 10000) is None
+		assert at_the_door(offer, b'drover-stream ' + b'0' * 32 + b'\n') is None
+		hello = {'v': 1, 'vm': 'm1', 'epoch': offer['epoch'], 'secret': offer['secret'], 'hardware': None}
+		control = b'drover-control 1\n'
+		stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+		stranger.check_hostname = False
+		stranger.verify_mode = ssl.CERT_NONE
+		assert at_the_door(offer, control, stranger, hello) is None, 'no member of the cluster'
+		assert at_the_door(offer, control, member_context(gamma), hello) is None, 'not the source'
+		for wrong in {'secret': '0' * 32}, {'epoch': 99}, {'vm': 'm2'}, {'epoch': None}:
+			answer = at_the_door(offer, control, member_context(alpha), hello | wrong)
+			assert 'error' in answer, (wrong, answer)
+		alpha.hold_at()
+		keeper.signal(signal.SIGCONT)
+		wait_runs_on(hosts, 'm1', beta)
+		witness.check(moves=1)
