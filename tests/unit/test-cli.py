@@ -427,14 +427,15 @@ class Waiting(unittest.TestCase):
     def test_an_order_to_move_says_all_that_was_given(self):
         with Agent({"migrate": VM, "move": VM, "unmigrate": VM}) as agent:
             run(agent, "migrate", "web01", "--to", "beta", "--method", "live", "--max-downtime",
-                "2s", "--bandwidth", "10M", "--no-wait")
+                "2s", "--bandwidth", "10M", "--postcopy", "--no-wait")
             done = run(agent, "migrate", "web01", "--cancel")
             self.assertEqual(done.stdout, b"web01: it stays on node 'alpha'\n")
             run(agent, "move", "web01", "--to", "beta", "--max-downtime", "300")
             run(agent, "unmigrate", "web01")
             self.assertEqual(agent.asked, [
                 ("migrate", {"vm": "web01", "wait": False, "to": "beta", "method": "live",
-                             "max_downtime_ms": 2000, "bandwidth": 10 << 20}),
+                             "max_downtime_ms": 2000, "bandwidth": 10 << 20,
+                             "postcopy": True}),
                 ("migrate", {"vm": "web01", "wait": True, "cancel": True}),
                 ("move", {"vm": "web01", "wait": True, "to": "beta", "max_downtime_ms": 300}),
                 ("unmigrate", {"vm": "web01", "wait": True})])

@@ -303,6 +303,20 @@ static void an_order_leaves_its_record_or_is_refused(void **state)
 		assert_order(&cases[i], i);
 }
 
+static void what_runs_there_already_and_fetches_its_memory_cannot_be_called_back(void **state)
+{
+	const struct world world = { MIGRATED, .holder = "beta" };
+	struct placement_order order = { .verb = PLACE_CANCEL, .since = "", .by = "" };
+	struct placement next = { 0 };
+	struct error err = { 0 };
+	struct bench bench;
+
+	(void)facts_of(&bench, &world);
+	name(bench.owner.feeder, "alpha");
+	assert_true(placement_ordered(&bench.facts, &order, &next, &err) < 0);
+	assert_non_null(strstr(err.text, "fetches the rest of its memory from node 'alpha'"));
+}
+
 static void an_order_says_more_than_the_definition_about_the_way(void **state)
 {
 	const struct world world = { MIGRATED };
@@ -407,6 +421,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_newest_word_says_where_a_vm_should_be),
 		cmocka_unit_test(an_order_leaves_its_record_or_is_refused),
+		cmocka_unit_test(
+			what_runs_there_already_and_fetches_its_memory_cannot_be_called_back),
 		cmocka_unit_test(an_order_says_more_than_the_definition_about_the_way),
 		cmocka_unit_test(an_order_is_done_when_the_vm_runs_where_it_belongs),
 		cmocka_unit_test(a_vm_that_is_only_to_be_moved_live_is_not_shut_down),
