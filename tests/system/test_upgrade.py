@@ -47,7 +47,10 @@ def switch(host, build):
 
 def runs(host, name, build):
 	keeper = host.keeper(name)
-	return keeper and os.path.samefile(f'/proc/{keeper.pid}/exe', build / 'drover-keeper')
+	try:
+		return keeper and os.path.samefile(f'/proc/{keeper.pid}/exe', build / 'drover-keeper')
+	except FileNotFoundError:  # it ends at this moment
+		return False
 
 
 def end_keeper(host, name):
