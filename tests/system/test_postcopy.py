@@ -113,6 +113,18 @@ def test_when_its_time_is_over_it_goes_on_at_the_target_and_its_memory_follows(n
 	assert names.index('copying') < names.index('postcopy') < names.index('postcopy-active')
 
 
+def test_what_is_copied_in_time_needs_no_postcopy_although_it_may(new_host, tmp_path):
+	pair = alpha, beta = make_cluster(new_host, tmp_path)
+	start_on(alpha)
+	with Witness(pair, 'm1') as witness:
+		send(alpha, beta, bandwidth='200M')
+		wait_runs_on(pair, 'm1', beta)
+		beta.wait(lambda: beta.vm('m1')['epoch'] == 4, 'the record names nobody any more who has pages')
+		witness.check(moves=1)
+	alpha.wait(lambda: not alpha.left(), 'nothing of it is left where it was')
+	assert not happened(alpha, 'postcopy')
+
+
 def happened(host, event):
 	"""How often its keepers told that; `drover events` would ask the node that has the VM now."""
 	return host.text(host.vm_log('m1', 'events.jsonl')).count(f'"event":"{event}"')
