@@ -169,6 +169,15 @@ static void set_placement(json_t *object, const struct node_vm *vm)
 	json_object_set_new(object, "migration", migration ? json_incref(migration) : json_null());
 }
 
+/* It is to come here, and that does not work. */
+static void set_not_taken(const struct node_vm *vm, json_t *object, const char *reason)
+{
+	CLEANUP_FREE char *text =
+		xasprintf("it does not come to node '%s': %s", vm->node->config->node, reason);
+
+	json_set_string(object, "reason", text);
+}
+
 static json_t *vm_json(const struct node_vm *vm, const struct volumes *volumes)
 {
 	static const char *const nulls[] = { "pid",	     "since",	    "started",
@@ -196,10 +205,13 @@ static json_t *vm_json(const struct node_vm *vm, const struct volumes *volumes)
 		(void)json_object_update(object, vm->machine);
 	set_definition(object, vm);
 	set_told(object, vm);
-	/* A keeper here that tries to have it has more to say; one that ends what was sent has not.
-	 */
-	if (elsewhere_holder(vm) && (!vm->told_now || state == VM_OFF || state == VM_STOPPING))
+	/* A keeper here that tries to have it has more to say; one that ends what was sent, or
+	 * fails to get it, has not: the guest may well run where it is. */
+	if (elsewhere_holder(vm) &&
+	    (!vm->told_now || state == VM_OFF || state == VM_STOPPING || state == VM_FAILED))
 		elsewhere_set(vm, object);
+	if (elsewhere_holder(vm) && vm->told_now && state == VM_FAILED && reason)
+		set_not_taken(vm, object, reason);
 	set_uptime(object);
 	if (vm->told_now && json_is_null(json_object_get(object, "guest_agent")) &&
 	    json_is_integer(json_object_get(object, "pid")))

@@ -198,6 +198,8 @@ def test_without_a_cluster_it_stays_and_says_why(new_host, tmp_path):
 	wait(lambda: 'drover cluster init' in ((beta.vm('m1') or {}).get('reason') or '') or
 		'drover cluster init' in beta.text(beta.vm_log('m1', 'events.jsonl')),
 		'the target says what is missing', dump=lambda: dump([alpha, beta]))
+	beta.wait(lambda: [beta.vm('m1')[key] for key in ('state', 'node')] == ['running', 'alpha'] and
+		'drover cluster init' in beta.vm('m1')['reason'], 'nor is it called failed there')
 	assert alpha.vm('m1')['pid'] == pid
 	send(alpha, alpha)
 	alpha.wait(lambda: alpha.vm('m1')['wish'] == 'run', 'it belongs here again')
