@@ -21,6 +21,7 @@
 #include "node/migrations.h"
 #include "node/mode.h"
 #include "node/moves.h"
+#include "node/near.h"
 #include "node/node.h"
 #include "node/nodes.h"
 #include "node/orders.h"
@@ -172,6 +173,20 @@ static int find(const char *name)
 	return -1;
 }
 
+static void run_later(struct node *node, struct request *request, int row, const char *by,
+		      bool route);
+
+/* Of a VM that is none of this node's business little is known before it is looked at. */
+static bool is_far(const struct node *node, struct request *request, int row)
+{
+	const char *vm = json_string_or(request_args(request), "vm", NULL);
+
+	if (!near_is_on(node))
+		return false;
+	return strcmp(requests[row].name, "ls") == 0 ||
+	       (vm && (requests[row].routed || requests[row].serve) && !near_has(node, vm));
+}
+
 static void on_request(void *ctx, struct request *request)
 {
 	struct client *client = ctx;
@@ -184,16 +199,19 @@ static void on_request(void *ctx, struct request *request)
 		(void)error_usage(&err, "this droverd (%s) knows no request '%s'", DROVER_VERSION,
 				  name);
 		request_fail(request, &err);
+	} else if (is_far(node, request, row)) {
+		run_later(node, request, row, client->by, true);
 	} else if (!requests[row].routed || !route_request(node, request)) {
 		requests[row].run(node, request, client->by);
 	}
 }
 
-/* A request of another node about a VM of which that one has heard more than we have. */
+/* A request about a VM of which more is to be known first. */
 struct late {
 	struct job job;
 	struct request *request;
 	int row;
+	bool route; /* it may be another node's to answer */
 	char by[96];
 	sd_event_source *turn;
 };
@@ -220,7 +238,8 @@ static int on_turn(sd_event_source *source, uint64_t usec, void *ctx)
 		node_timer(node, &late->turn, 0, on_turn, late);
 		return 0;
 	}
-	requests[late->row].run(node, late->request, late->by);
+	if (!late->route || !requests[late->row].routed || !route_request(node, late->request))
+		requests[late->row].run(node, late->request, late->by);
 	job_end(&late->job);
 	return 0;
 }
@@ -232,12 +251,14 @@ static void on_refreshed(void *ctx)
 	node_timer(late->job.node, &late->turn, 0, on_turn, late);
 }
 
-static void run_later(struct node *node, struct request *request, int row, const char *by)
+static void run_later(struct node *node, struct request *request, int row, const char *by,
+		      bool route)
 {
 	struct late *late = xcalloc(1, sizeof(*late));
 
 	late->request = request;
 	late->row = row;
+	late->route = route;
 	(void)snprintf(late->by, sizeof(late->by), "%s", by);
 	job_begin(&late->job, node, late_done);
 	records_after_refresh(node, on_refreshed, late);
@@ -270,7 +291,7 @@ bool control_serve_member(struct node *node, struct request *request, const char
 	if (knows(node, request))
 		requests[row].run(node, request, by);
 	else
-		run_later(node, request, row, by);
+		run_later(node, request, row, by, false);
 	return true;
 }
 

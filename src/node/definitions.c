@@ -13,6 +13,7 @@
 #include "node/ask.h"
 #include "node/events.h"
 #include "node/job.h"
+#include "node/near.h"
 #include "node/node.h"
 #include "node/records.h"
 #include "node/vm.h"
@@ -28,6 +29,7 @@
 
 #define DOCUMENTS_MAX 10000
 #define RECORD_ROOM 4096u /* what a record holds beside the definition */
+#define INDEX_BYTES 8	  /* {"v":1} */
 #define TRIES 5
 
 static const char *const change_names[] = {
@@ -48,6 +50,7 @@ void plan_done(struct plan *plan)
 
 		free(item->name);
 		free(item->diff);
+		free(item->index);
 		json_decref(item->record);
 		json_decref(item->notes);
 	}
@@ -180,6 +183,26 @@ static void plan_change(struct plan_item *item, const struct node_vm *vm,
 	item->diff = diff.text;
 }
 
+static void plan_index(struct plan_item *item, const struct node *node, const struct node_vm *vm,
+		       const struct definition *definition)
+{
+	static const struct placement none = { 0 };
+	struct placement_facts facts = { .placement = &none };
+	const char *target;
+
+	if (!item->record)
+		return;
+	if (vm)
+		facts = vm_placement_facts(vm);
+	facts.vm = item->name;
+	facts.definition = definition;
+	facts.generation = (uint64_t)json_int_or(item->record, "generation", 0);
+	facts.host_generation = (uint64_t)json_int_or(item->record, "host_generation", 0);
+	facts.source = facts.node = node->config->node;
+	if (near_target(&facts, node, &target))
+		item->index = xstrdup(target);
+}
+
 int plan_add(struct plan *plan, const struct node *node, const struct source *source,
 	     const struct definition *definition, const struct definition_notes *notes,
 	     struct error *err)
@@ -204,11 +227,13 @@ int plan_add(struct plan *plan, const struct node *node, const struct source *so
 				      json_text(notes->lines[i], strlen(notes->lines[i])));
 	if (vm && vm_defined(vm)) {
 		plan_change(item, vm, source, definition->tree);
+		plan_index(item, node, vm, definition);
 		return 0;
 	}
 	item->change = CHANGE_CREATED;
 	item->version = STORE_ABSENT;
 	item->record = record_of(node, source, 1, 0, definition->tree, NULL);
+	plan_index(item, node, vm, definition);
 	return 0;
 }
 
@@ -237,7 +262,13 @@ static size_t item_bytes(const struct plan_item *item)
 	char key[RECORD_KEY_SIZE];
 
 	return strlen(key_vm(key, item->name, "definition")) +
-	       json_dumpb(item->record, NULL, 0, JSON_COMPACT);
+	       json_dumpb(item->record, NULL, 0, JSON_COMPACT) +
+	       (item->index ? strlen(key_assign(key, item->index, item->name)) + INDEX_BYTES : 0);
+}
+
+static size_t item_ops(const struct plan_item *item)
+{
+	return item->index ? 2 : 1;
 }
 
 struct writing {
@@ -310,48 +341,70 @@ static int on_nothing(sd_event_source *source, void *userdata)
 	return 0;
 }
 
-static size_t fill_batch(struct writing *writing, struct store_op *ops,
-			 char (*keys)[RECORD_KEY_SIZE])
+struct batch {
+	struct store_op ops[STORE_OPS_MAX];
+	char keys[STORE_OPS_MAX][RECORD_KEY_SIZE];
+	size_t count;
+	json_t *index; /* what an entry says */
+};
+
+static void batch_add(struct batch *batch, uint64_t expected, json_t *value)
+{
+	batch->ops[batch->count] = (struct store_op){ .kind = STORE_PUT,
+						      .key = batch->keys[batch->count],
+						      .expected = expected,
+						      .value = value };
+	batch->count++;
+}
+
+/* Definitions first, so that their versions are found; then who is to look at them. */
+static void fill_batch(struct writing *writing, struct batch *batch)
 {
 	const struct store_limits limits = store_limits(writing->job.node->store);
-	size_t n = 0, bytes = 0;
+	const struct plan *plan = &writing->plan;
+	size_t ops = 0, bytes = 0;
 
-	for (; writing->next < writing->plan.count && n < limits.ops; writing->next++) {
-		const struct plan_item *item = &writing->plan.items[writing->next];
+	writing->n_batch = 0;
+	for (; writing->next < plan->count; writing->next++) {
+		const struct plan_item *item = &plan->items[writing->next];
 
 		if (!item->record)
 			continue;
 		bytes += item_bytes(item);
-		if (n > 0 && bytes > limits.bytes)
+		ops += item_ops(item);
+		if (ops > limits.ops || (batch->count > 0 && bytes > limits.bytes))
 			break;
-		writing->batch[n] = writing->next;
-		ops[n] = (struct store_op){
-			.kind = STORE_PUT,
-			.key = key_vm(keys[n], item->name, "definition"),
-			.expected = item->version,
-			.value = item->record,
-		};
-		n++;
+		writing->batch[writing->n_batch++] = writing->next;
+		(void)key_vm(batch->keys[batch->count], item->name, "definition");
+		batch_add(batch, item->version, item->record);
 	}
-	return n;
+	for (size_t i = 0; i < writing->n_batch; i++) {
+		const struct plan_item *item = &plan->items[writing->batch[i]];
+
+		if (!item->index)
+			continue;
+		(void)key_assign(batch->keys[batch->count], item->index, item->name);
+		batch_add(batch, STORE_ANY, batch->index);
+	}
 }
 
 static void write_batch(struct writing *writing)
 {
-	CLEANUP_FREE struct store_op *ops = xcalloc(STORE_OPS_MAX, sizeof(*ops));
-	CLEANUP_FREE char(*keys)[RECORD_KEY_SIZE] = xcalloc(STORE_OPS_MAX, sizeof(*keys));
+	CLEANUP_FREE struct batch *batch = xcalloc(1, sizeof(*batch));
+	json_auto_t *index = json_pack("{s:i}", "v", 1);
 	struct node *node = writing->job.node;
 	struct error err = { 0 };
 	int r;
 
-	writing->n_batch = fill_batch(writing, ops, keys);
-	if (writing->n_batch == 0) {
+	batch->index = index;
+	fill_batch(writing, batch);
+	if (batch->count == 0) {
 		if (sd_event_add_defer(node->loop, &writing->later, on_nothing, writing) < 0)
 			finish_writing(writing, 0, NULL);
 		return;
 	}
-	r = ask_write(node, ops, writing->n_batch, node->config->timers.session, on_batch, writing,
-		      &err);
+	r = ask_write(node, batch->ops, batch->count, node->config->timers.session, on_batch,
+		      writing, &err);
 	if (r < 0)
 		finish_writing(writing, r, &err);
 }
@@ -435,7 +488,7 @@ static int plan_fits(const struct plan *plan, const struct node *node, struct er
 
 	for (size_t i = 0; i < plan->count; i++)
 		if (plan->items[i].record) {
-			count++;
+			count += item_ops(&plan->items[i]);
 			bytes += item_bytes(&plan->items[i]);
 		}
 	if (count > limits.ops)

@@ -25,6 +25,7 @@ struct plan {
 		json_t *record;	  /* to be written; NULL for CHANGE_NONE */
 		char *diff;	  /* or NULL */
 		json_t *notes;	  /* list of strings */
+		char *index;	  /* the node whose business it becomes; or NULL */
 	} * items;
 	size_t count;
 };

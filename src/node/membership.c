@@ -77,6 +77,11 @@ int membership_check_move(const struct node *node, const char *target, struct er
 	return 0;
 }
 
+size_t membership_count(const struct node *node)
+{
+	return node->membership ? json_object_size(node->membership->members) : 0;
+}
+
 void membership_add(struct node *node, const char *name)
 {
 	if (!node->membership->members)

@@ -3,6 +3,7 @@
  * in the store.  A certificate alone makes no member: one that has left still has its own. */
 #pragma once
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "model/records.h"
 
@@ -30,6 +31,8 @@ int membership_reload(struct node *node, struct error *err);
 bool membership_has(const struct node *node, const char *name);
 /* A guest that runs moves only between members: are this node and `target`? */
 int membership_check_move(const struct node *node, const char *target, struct error *err);
+/* How many there are; 0 as long as the list was never read. */
+size_t membership_count(const struct node *node);
 /* That node is one from now on, also before the list in the store was read again. */
 void membership_add(struct node *node, const char *name);
 /* Where that node was reached last, for when the store cannot be asked; NULL: not known. */

@@ -13,6 +13,7 @@
 #include "node/events.h"
 #include "node/job.h"
 #include "node/membership.h"
+#include "node/near.h"
 #include "node/node.h"
 #include "node/nodes.h"
 #include "node/status.h"
@@ -85,6 +86,14 @@ static void move_end(struct move *move, int r, const struct error *err)
 {
 	move_answer(move, r, err);
 	job_end(&move->job);
+}
+
+bool moves_wait_for(const struct node_vm *vm)
+{
+	for (const struct move *move = vm->node->moves; move; move = move->next)
+		if (strcmp(move->vm, vm->name) == 0)
+			return true;
+	return false;
 }
 
 void moves_close(struct node *node)
@@ -299,19 +308,40 @@ static void on_written(void *ctx, int r, const uint64_t *versions, const struct 
 	written(move);
 }
 
+/* The node whose business the VM becomes is told in the same transaction. */
+static bool new_target(const struct move *move, const struct node_vm *vm, char *index)
+{
+	struct placement_facts facts = vm_placement_facts(vm);
+	struct placement next = { 0 };
+	const char *target;
+	bool other;
+
+	if (placement_parse(move->value, &next, NULL) < 0)
+		return false;
+	facts.placement = &next;
+	other = near_target(&facts, move->job.node, &target);
+	if (other)
+		(void)key_assign(index, target, move->vm);
+	placement_done(&next);
+	return other;
+}
+
 static int write_placement(struct move *move, const struct node_vm *vm, struct error *err)
 {
-	char key[RECORD_KEY_SIZE];
-	const struct store_op op = {
-		.kind = STORE_PUT,
-		.key = key_vm(key, move->vm, "placement"),
-		.expected = vm->version[VM_PLACEMENT],
-		.value = move->value,
+	char key[RECORD_KEY_SIZE], index[RECORD_KEY_SIZE];
+	json_auto_t *entry = json_pack("{s:i}", "v", 1);
+	const struct store_op ops[] = {
+		{ .kind = STORE_PUT,
+		  .key = key_vm(key, move->vm, "placement"),
+		  .expected = vm->version[VM_PLACEMENT],
+		  .value = move->value },
+		{ .kind = STORE_PUT, .key = index, .expected = STORE_ANY, .value = entry },
 	};
+	size_t count = new_target(move, vm, index) ? 2 : 1;
 
 	checkpoint("agent.placement");
-	return ask_write(move->job.node, &op, 1, move->job.node->config->timers.session, on_written,
-			 move, err);
+	return ask_write(move->job.node, ops, count, move->job.node->config->timers.session,
+			 on_written, move, err);
 }
 
 /* ---- checking ---- */

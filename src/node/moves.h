@@ -4,6 +4,7 @@
  */
 #pragma once
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct node;
@@ -18,5 +19,6 @@ uint64_t moves_patience(const struct node *node, json_t *args);
 
 /* The VM has changed: is one that is waited for there? */
 void moves_look(struct node_vm *vm);
+bool moves_wait_for(const struct node_vm *vm);
 /* Lets go of all of them. */
 void moves_close(struct node *node);

@@ -28,6 +28,7 @@
 #include "node/membership.h"
 #include "node/mode.h"
 #include "node/moves.h"
+#include "node/near.h"
 #include "node/orders.h"
 #include "node/records.h"
 #include "node/reexec.h"
@@ -84,6 +85,7 @@ struct node *node_free(struct node *node)
 	membership_close(node->membership);
 	renewal_close(node->renewal);
 	directory_close(node->directory);
+	near_close(node->near);
 	records_close(node->records);
 	mode_close(node);
 	node->upgrade = upgrade_close(node->upgrade);

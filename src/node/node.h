@@ -4,6 +4,7 @@
  * change is a small chain of callbacks, and a VM that hangs hangs alone.
  *
  *	records      what the store knows of VMs and of this node, kept beside it
+ *	near         in a large cluster: those of them that are this node's business
  *	vm           one VM: records, wish, link to its keeper
  *	link         a keeper process: start, adopt, ping, dismiss
  *	ownership    the writes that keepers ask for
@@ -47,6 +48,7 @@ struct job;
 struct lease_renewal;
 struct membership;
 struct move;
+struct near;
 struct node_vm;
 struct order_wait;
 struct records;
@@ -71,6 +73,7 @@ struct node {
 	struct store *store;
 	struct storage *storage;
 	struct records *records;
+	struct near *near;
 	struct session *session;
 	struct lease_renewal *lease;
 	struct membership *membership;

@@ -12,6 +12,7 @@
 #include "node/control.h"
 #include "node/directory.h"
 #include "node/mode.h"
+#include "node/near.h"
 #include "node/node.h"
 #include "node/schema.h"
 #include "node/session.h"
@@ -150,6 +151,31 @@ static void take_listing(struct records *records, const struct store_entry *entr
 	free(seen);
 }
 
+bool records_take(struct node *node, const char *name, const struct store_entry *entries,
+		  size_t count, uint64_t asked_written)
+{
+	struct node_vm *vm = count > 0 ? vm_need(node, name) : vm_find(node, name);
+	bool seen[VM_LEAVES] = { false };
+	char own[VM_NAME_MAX + 1];
+
+	if (!vm)
+		return true;
+	if (vm->written > asked_written)
+		return false;
+	for (size_t i = 0; i < count; i++) {
+		int leaf = split_key(entries[i].key, own);
+
+		if (leaf < 0)
+			continue;
+		seen[leaf] = true;
+		vm_set_record(vm, (enum vm_leaf)leaf, entries[i].value, entries[i].version);
+	}
+	for (int leaf = 0; leaf < VM_LEAVES; leaf++)
+		if (!seen[leaf])
+			vm_set_record(vm, (enum vm_leaf)leaf, NULL, 0);
+	return true;
+}
+
 static void first_answer(struct records *records)
 {
 	if (records->answered)
@@ -166,6 +192,39 @@ static void listing_failed(struct records *records, int r, const struct error *e
 			  err->text);
 	(void)snprintf(records->trouble, sizeof(records->trouble), "%s", err->text);
 	look_in(records, r == -EAGAIN ? records->node->config->timers.store_retry : DAMAGED_AGAIN);
+}
+
+static void on_vms_changed(void *ctx);
+
+static void watch_all(struct records *records, bool all)
+{
+	struct error err = { 0 };
+
+	if (!all && records->vms)
+		store_unwatch(records->vms);
+	if (!all)
+		records->vms = NULL;
+	if (all && !records->vms &&
+	    store_watch(records->node->store, VMS_PREFIX, on_vms_changed, records, &records->vms,
+			&err) < 0) {
+		log_error("the VMs of the cluster cannot be watched: %s", err.text);
+		look_in(records, DAMAGED_AGAIN);
+	}
+}
+
+/* When all are listed again.  What was written here meanwhile is no reason for who lives by his
+ * index: that is read by itself. */
+static void next_look(struct records *records, uint64_t took)
+{
+	uint64_t interval = near_decide(records->node, took);
+
+	watch_all(records, interval == 0);
+	if (records->waiters)
+		look_in(records, 0);
+	else if (interval > 0)
+		look_in(records, interval);
+	else if (records->again)
+		look_when_rested(records);
 }
 
 static void on_listed(void *ctx, int r, const struct store_entry *entries, size_t count,
@@ -194,10 +253,7 @@ static void on_listed(void *ctx, int r, const struct store_entry *entries, size_
 	records->next_waiters = NULL;
 	if (r < 0)
 		return;
-	if (records->waiters)
-		look_in(records, 0);
-	else if (records->again)
-		look_when_rested(records);
+	next_look(records, now - records->asked_at);
 }
 
 static void list(struct records *records)
@@ -247,7 +303,8 @@ struct records *records_close(struct records *records)
 {
 	if (!records)
 		return NULL;
-	store_unwatch(records->vms);
+	if (records->vms)
+		store_unwatch(records->vms);
 	store_unwatch(records->self);
 	sd_event_source_disable_unref(records->look);
 	for (struct waiter *list = records->waiters, *next; list; list = next) {

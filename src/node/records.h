@@ -4,10 +4,13 @@
  * known stays: silence and damage never empty anything. */
 #pragma once
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 struct error;
 struct node;
 struct records;
+struct store_entry;
 
 int records_open(struct node *node, struct error *err);
 struct records *records_close(struct records *records);
@@ -18,6 +21,10 @@ bool records_answered(const struct node *node);
 bool records_known(const struct node *node);
 /* Why the store's content is not known (any more), or NULL. */
 const char *records_trouble(const struct node *node);
+/* What a listing of that VM alone had; `asked_written` is node->written as it was asked for. False:
+ * we have written it since, and it has to be listed again. */
+bool records_take(struct node *node, const char *name, const struct store_entry *entries,
+		  size_t count, uint64_t asked_written);
 /* Somebody found that what is known is out of date. */
 void records_refresh(struct node *node);
 /* The same for callers that need to go on after it: `done` is called once, from the loop, after the

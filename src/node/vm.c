@@ -17,6 +17,7 @@
 #include "node/info.h"
 #include "node/mode.h"
 #include "node/moves.h"
+#include "node/near.h"
 #include "node/node.h"
 #include "node/orders.h"
 #include "node/records.h"
@@ -219,6 +220,7 @@ static int on_settle(sd_event_source *source, void *userdata)
 		vm_settle(vm);
 	}
 	slots_look(node);
+	near_look(node);
 	replacement_look(node);
 	return 0;
 }
