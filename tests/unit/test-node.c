@@ -715,7 +715,9 @@ static void an_order_to_move_that_fails_and_fails_is_not_waited_for_any_more(voi
 	keeper_serve(&host);
 	run_until(&host, has_joined);
 	run_until(&host, keeper_connected);
-	ask(&host, "migrate", json_pack("{s:s, s:s}", "vm", "m1", "to", "beta"), &moved);
+	/* There is no cluster here, which another method would need. */
+	ask(&host, "migrate",
+	    json_pack("{s:s, s:s, s:s}", "vm", "m1", "to", "beta", "method", "shutdown"), &moved);
 	run_until(&host, keeper_is_to_send);
 	(void)peer_event(host.keeper.peer, "state", two);
 	loop_drain(host.node->loop);
