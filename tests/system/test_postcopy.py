@@ -142,6 +142,7 @@ def break_stream(host):
 	return broken
 
 
+@pytest.mark.asan
 def test_a_stream_that_breaks_is_replaced_as_often_as_it_breaks(new_host, tmp_path):
 	pair = alpha, beta = cluster(new_host, tmp_path)
 	start_on(alpha)
@@ -196,6 +197,21 @@ def test_a_user_may_stop_a_guest_whose_memory_is_still_on_its_way(new_host, tmp_
 	beta.wait_state('m1', 'off')
 	for host in (alpha, beta):
 		host.wait(lambda h=host: not h.left(), f'nothing of it is left on {host.name}')
+
+
+def test_that_the_pages_are_lost_is_told_by_whoever_comes_next(new_host, tmp_path):
+	pair = alpha, beta = cluster(new_host, tmp_path)
+	start_on(alpha)
+	send(alpha, beta, bandwidth='1M')
+	wait_phase(beta, 'fetching pages')
+	agent, keeper, qemu = alpha.agent_process, alpha.keeper('m1'), alpha.qemu('m1')
+	for process in (agent, keeper, qemu):
+		process.kill()
+	alpha.reap_agent()
+	alpha.start_agent()
+	beta.wait(lambda: happened(beta, 'memory-lost'), 'the target hears of it')
+	wait_runs_on(pair, 'm1', beta)
+	alpha.wait(lambda: not alpha.left(), 'nothing of it is left where it was')
 
 
 def test_a_migration_in_postcopy_has_no_way_back(new_host, tmp_path):
