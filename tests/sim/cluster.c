@@ -140,6 +140,9 @@ static bool store_comes_back(struct step *step)
 	if (!world->store_down || step->move.node != 0)
 		return false;
 	world->store_down = 0;
+	for (int v = 0; v < step->rules->vms && step->rules->wrong == WRONG_STORE_FORGETS; v++)
+		if (world->vm[v].former.epoch)
+			world->vm[v].record = world->vm[v].former;
 	clock_store_up(step);
 	for (int i = 0; i < step->rules->nodes && !step->rules->time; i++)
 		if (world->node[i].up && world->node[i].connected)

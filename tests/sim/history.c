@@ -118,7 +118,8 @@ static void try_one(struct history *history, struct world *world, const struct p
 	}
 }
 
-/* ---- the end: no more faults, repairs, and the VM runs (L1) ---- */
+/* ---- the end: no more faults, repairs, and the VM runs (L1), and nothing else is left (I9) ----
+ */
 
 static bool all_run(const struct rules *rules, const struct world *world)
 {
@@ -128,13 +129,23 @@ static bool all_run(const struct rules *rules, const struct world *world)
 	return true;
 }
 
+static bool all_clean(const struct rules *rules, const struct world *world)
+{
+	for (int v = 0; v < rules->vms; v++)
+		if (!world_runs(rules, world, v) || !world_clean(rules, world, v))
+			return false;
+	return true;
+}
+
 static void close_history(struct history *history, struct world *world, const struct pools *pools)
 {
 	struct random random = { history->seed };
 
 	world->faults = (uint8_t)history->rules.faults;
+	for (int v = 0; v < VMS; v++)
+		world->vm[v].offers = (uint8_t)history->rules.offers;
 	for (int i = 0; i < CLOSING_TRIES && !history->violation; i++) {
-		if (all_run(&history->rules, world) && i > 100)
+		if (all_clean(&history->rules, world) && i > 100)
 			return;
 		if (history->n == HISTORY_MOVES)
 			break;
@@ -143,6 +154,8 @@ static void close_history(struct history *history, struct world *world, const st
 	}
 	if (!history->violation && !all_run(&history->rules, world))
 		history->violation = "L1 repaired, and the VM does not come to run";
+	else if (!history->violation && !all_clean(&history->rules, world))
+		history->violation = "I9 something else is left of a VM that runs";
 }
 
 void history_run(uint64_t seed, const struct rules *rules, struct history *ret)
@@ -185,7 +198,8 @@ static bool fails_without(const struct history *history, size_t from, size_t to,
 		if ((i < from || i >= to) &&
 		    world_step(&ret->rules, &world, history->moves[i], &outcome))
 			note(ret, history->moves[i], &outcome);
-	if (!ret->violation && history->violation[0] == 'L') {
+	if (!ret->violation &&
+	    (history->violation[0] == 'L' || strncmp(history->violation, "I9", 2) == 0)) {
 		pools_init(&ret->rules, &pools);
 		close_history(ret, &world, &pools);
 	}

@@ -224,7 +224,8 @@ bool life_step(struct step *step)
 	bool obeys = step->move.kind == MOVE_GUEST_OBEYS;
 
 	if (!step->rules->life || (obeys && !site->stopping) ||
-	    (site->copy != COPY_RUNNING && !(obeys && site->copy == COPY_STOPPED)))
+	    (site->copy != COPY_RUNNING &&
+	     !(obeys && (site->copy == COPY_STOPPED || site->copy == COPY_FAULTING))))
 		return false;
 	site->copy = COPY_STOPPED;
 	site->situation = (uint8_t)(obeys ? SITUATION_POWERED_OFF

@@ -95,6 +95,7 @@ static const struct wrong_rule {
 	{ "lease-of-two-ttl", MUTANT_NONE, WRONG_LEASE_OF_TWO_TTL, TIME },
 	{ "wall-clock", MUTANT_NONE, WRONG_WALL_CLOCK, TIME },
 	{ "clock-monotonic", MUTANT_NONE, WRONG_CLOCK_MONOTONIC, TIME },
+	{ "store-forgets", MUTANT_NONE, WRONG_STORE_FORGETS, LATE },
 	{ "any-epoch", MUTANT_NONE, WRONG_ANY_EPOCH,
 	  .in = { .faults = 1, .offers = 2, .policy = LEASE_STOP } },
 };

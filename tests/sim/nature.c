@@ -29,7 +29,7 @@ static bool qemu_switches(struct step *step)
 	    target->attempt != site->attempt || !linked(step, step->move.other) ||
 	    !node_reaches_store(step->world, step->move.node) ||
 	    !node_reaches_store(step->world, step->move.other) ||
-	    clock_lease_use(step, step->move.vm, step->move.node, 2 * USEC_PER_SEC) != LEASE_USABLE)
+	    clock_lease_use(step, step->move.vm, step->move.node, 2 * USEC_PER_SEC) == LEASE_OVER)
 		return false;
 	site->copy = step->rules->post ? COPY_FEEDING : COPY_SWITCHING;
 	if (step->rules->post && step->rules->wrong != WRONG_POSTCOPY_NO_STOP)
@@ -156,7 +156,7 @@ static bool called_off(struct step *step)
 	const struct site *other = &step->vm->site[step->move.other];
 
 	if (!alive(step) || !site->agreed || other->keeper != KEEPER_ALIVE ||
-	    !linked(step, step->move.other) || other->offered == site->attempt ||
+	    !linked(step, step->move.other) || (other->offered == site->attempt && other->wanted) ||
 	    other->write != WRITE_NONE || !other->known || other->record.phase != OWNER_HELD ||
 	    other->record.node != step->move.other)
 		return false;

@@ -100,7 +100,7 @@ static void normal_ghosts(const struct rules *rules, struct vm *vm)
 /* What the record was before: only as long as somebody can be told. */
 static void normal_former(const struct rules *rules, struct vm *vm)
 {
-	bool told = rules->wrong == WRONG_STALE_READ;
+	bool told = rules->wrong == WRONG_STALE_READ || rules->wrong == WRONG_STORE_FORGETS;
 
 	for (int i = 0; rules->stale && i < rules->nodes; i++)
 		told |= !vm->site[i].known || vm->site[i].record.epoch < vm->former.epoch;

@@ -89,7 +89,7 @@ static void gather(const struct step *step, const struct owner *record, struct m
 		.record = record,
 		.write_open = site->write != WRITE_NONE,
 		.permitted = site->permitted && use != LEASE_LAPSED,
-		.lease = use == LEASE_USABLE,
+		.lease = use != LEASE_OVER,
 		.copy = (enum migration_copy)site->copy,
 		.attempt = site->attempt,
 		.wanted = site->wanted &&
@@ -283,7 +283,7 @@ bool site_start(struct step *step)
 	if (!site->starting || site->write != WRITE_NONE || site->keeper != KEEPER_ALIVE ||
 	    !step->node->up || step->node->slow)
 		return false;
-	if (site->copy == COPY_NONE && site->permitted) {
+	if (site->copy == COPY_NONE && site->permitted && !site->remains) {
 		site_end_copy(site);
 		site->copy = COPY_COLD;
 		return true;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "sim/check.h"
 #include "sim/clock.h"
 #include "sim/nature.h"
 #include "sim/parts.h"
@@ -261,8 +262,6 @@ void world_init(const struct rules *rules, struct world *ret)
 	clock_init(rules, ret);
 }
 
-/* ---- what must hold after each step ---- */
-
 static bool may_write(const struct rules *rules, const struct world *world, int node)
 {
 	return world->node[node].up && !world->node[node].revoked;
@@ -279,46 +278,18 @@ bool world_runs(const struct rules *rules, const struct world *world, int vm)
 	return false;
 }
 
-/* Vcpus must not run under a live keeper. */
-static bool too_late(const struct step *step, int i)
+bool world_clean(const struct rules *rules, const struct world *world, int vm)
 {
-	const struct node *node = &step->world->node[i];
+	int copies = 0;
 
-	if (!node->up || node->frozen || node->revoked)
-		return false;
-	return step->rules->time ? clock_too_late(step, i) : !node->lease;
-}
+	for (int i = 0; i < rules->nodes; i++) {
+		const struct site *site = &world->vm[vm].site[i];
 
-static void check(struct step *step)
-{
-	const struct rules *rules = step->rules;
-	const struct world *world = step->world;
-	bool late[NODES];
-
-	for (int i = 0; i < rules->nodes; i++)
-		late[i] = too_late(step, i);
-	for (int v = 0; v < rules->vms; v++) {
-		int running = 0;
-
-		for (int i = 0; i < rules->nodes; i++) {
-			const struct site *site = &world->vm[v].site[i];
-			bool runs = site_vcpus_run(site);
-
-			if (runs && site->keeper == KEEPER_ALIVE && late[i] &&
-			    site->policy != LEASE_KEEP)
-				step_fail(step, "V4 vcpus run after the lease");
-			runs |= rules->wrong == WRONG_EARLY_BLOCK_ACTIVATE &&
-				site->copy == COPY_LOADED;
-			/* Two on one network, be one of them unable to write. */
-			running += runs && world->node[i].up &&
-				   (!world->node[i].revoked || site->policy == LEASE_KEEP);
-		}
-		if (running > 1)
-			step_fail(step, "V1 two copies run");
+		if (site->remains || site->starting || site->write != WRITE_NONE)
+			return false;
+		copies += site->copy != COPY_NONE;
 	}
-	for (int i = 0; i < rules->nodes; i++)
-		if (world->node[i].session && world->node[i].life != LIFE_ALIVE)
-			step_fail(step, "V5 a member of the cluster is fenced");
+	return copies == 1;
 }
 
 /* ---- steps ---- */
@@ -430,7 +401,7 @@ bool world_step(const struct rules *rules, struct world *world, struct move move
 			     &world->node[move.node],
 			     &world->vm[move.vm],
 			     &world->vm[move.vm].site[move.node] };
-	bool done;
+	bool done, was_somewhere, may_end;
 
 	ret->violation = NULL;
 	ret->text[0] = '\0';
@@ -438,6 +409,8 @@ bool world_step(const struct rules *rules, struct world *world, struct move move
 		return false;
 	if (step.node->frozen && !goes_on_without(&step))
 		return false;
+	may_end = check_may_end(&step);
+	was_somewhere = !may_end && check_is_somewhere(&step);
 	if (move.kind <= MOVE_GHOST_LOST)
 		done = store_step(&step);
 	else if (move.kind == MOVE_LOOK)
@@ -456,6 +429,8 @@ bool world_step(const struct rules *rules, struct world *world, struct move move
 		leave_nothing(&step);
 	streams_end(&step);
 	tell_all(&step);
-	check(&step);
+	check_world(&step);
+	if (was_somewhere && !check_is_somewhere(&step))
+		step_fail(&step, "I3 a keeper ends a guest that goes on nowhere else");
 	return true;
 }

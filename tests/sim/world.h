@@ -158,6 +158,7 @@ enum wrong {
 	WRONG_NOT_THERE_YET,
 	WRONG_STALE_READ,
 	WRONG_ANY_EPOCH,
+	WRONG_STORE_FORGETS,
 	WRONG_LEASE_FROM_ANSWER,
 	WRONG_LEASE_OF_TWO_TTL,
 	WRONG_WALL_CLOCK,
@@ -304,5 +305,7 @@ size_t world_candidates(const struct rules *rules, struct move ret[CANDIDATES]);
 bool world_runs(const struct rules *rules, const struct world *world, int vm);
 /* It does not, because a user wants it so or the guest has stopped, which is reported (I2). */
 bool world_told_why(const struct rules *rules, const struct world *world, int vm);
+/* And nothing else is there of it: no other copy, nothing left of one, no open write (I9). */
+bool world_clean(const struct rules *rules, const struct world *world, int vm);
 /* Forgets what can make no difference any more, so that equal futures are one state. */
 void world_normalise(const struct rules *rules, struct world *world);
