@@ -28,25 +28,27 @@ def right_to_handle_faults():
 	"""QEMU before 8.0 asks for it by a system call that the kernel gives to root only, unless this is set."""
 	if not os.access(RIGHT, os.W_OK):
 		pytest.skip('vm.unprivileged_userfaultfd cannot be set here')
-	with open(NOTE, 'a+', encoding='ascii') as note:
-		fcntl.flock(note, fcntl.LOCK_EX)
+	with open(f'{NOTE}.lock', 'w', encoding='ascii') as gate, open(NOTE, 'a+', encoding='ascii') as note:
+		fcntl.flock(gate, fcntl.LOCK_EX)
 		note.seek(0)
 		before = note.read() or RIGHT.read_text(encoding='ascii')
-		note.truncate(0)
-		note.write(before)
-		note.flush()
 		try:
 			RIGHT.write_text('1', encoding='ascii')
 		except OSError:
 			pytest.skip('vm.unprivileged_userfaultfd cannot be set here')
+		note.truncate(0)
+		note.write(before)
+		note.flush()
 		fcntl.flock(note, fcntl.LOCK_SH)
+		fcntl.flock(gate, fcntl.LOCK_UN)
 		yield
+		fcntl.flock(gate, fcntl.LOCK_EX)
 		try:
 			fcntl.flock(note, fcntl.LOCK_EX | fcntl.LOCK_NB)
 		except BlockingIOError:
 			return  # others still need it, and the last one puts it back
 		RIGHT.write_text(before, encoding='ascii')
-		NOTE.unlink()
+		note.truncate(0)
 
 
 # Where a keeper, an agent or QEMU of one side is killed.
