@@ -153,11 +153,11 @@ static void take_path(const struct explorer *e, uint32_t state, const struct mov
 		ret->path[--n] = e->moves[i];
 }
 
-/* Postcopy hangs while the link is cut or the target's disks do, and says so (section 8): nothing
- * else is safe. */
+/* What is waited for: postcopy hangs while the link is cut, and says so (section 8), since nothing
+ * else is safe; a host whose disks hang is alive and keeps what it holds. */
 static bool is_awaited(const struct rules *rules, struct move move)
 {
-	return rules->post && (move.kind == MOVE_LINK_MENDED || move.kind == MOVE_DISKS_MENDED);
+	return move.kind == MOVE_DISKS_MENDED || (rules->post && move.kind == MOVE_LINK_MENDED);
 }
 
 static bool expand(struct explorer *e, uint32_t number, struct explored *ret)
