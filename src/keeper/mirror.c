@@ -109,6 +109,8 @@ static void on_connected(void *ctx, int fd, const struct error *err)
 		fail(mirror, -EIO, disk->name, err->text);
 		return;
 	}
+	/* Not `write-blocking`: QEMU 7.2 may abort, and the guest with it, when the target dies
+	 * during a write of the guest's that goes to both sides (docs/QEMU.md). */
 	disk->started = true;
 	disk->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	tcp_give_up_after(fd, mirror->keeper->config->timers.migration_stall);
@@ -120,7 +122,7 @@ static void on_connected(void *ctx, int fd, const struct error *err)
 			     "tls-creds", PSK_ID));
 	script_add(mirror->script, "blockdev-mirror",
 		   json_pack("{s:s, s:s, s:s, s:s, s:s, s:b}", "job-id", job, "device", device,
-			     "target", job, "sync", "full", "copy-mode", "write-blocking",
+			     "target", job, "sync", "full", "copy-mode", "background",
 			     "auto-dismiss", 1));
 	script_run(mirror->script, on_started, mirror);
 }
@@ -191,7 +193,8 @@ void mirror_end(struct mirror *mirror, mirror_fn ended)
 	mirror->done = ended;
 	checkpoint("keeper.source.mirror-end");
 	mirror->script = script_new(mirror->keeper);
-	/* A ready job that is cancelled ends with both sides equal (QAPI block-job-cancel). */
+	/* The guest stands still.  A ready job that is cancelled sends what is left first and ends
+	 * with both sides equal (QAPI block-job-cancel). */
 	for (size_t i = 0; i < mirror->count; i++) {
 		CLEANUP_FREE char *job = job_name(mirror, &mirror->disks[i]);
 
