@@ -110,8 +110,10 @@ static void note_written(struct carry *carry, const uint64_t *versions)
 	vm_set_record(vm, VM_OWNER, carry->owner, versions[1]);
 	/* The keeper hears of it by this answer. */
 	vm->link.sent.owner_version = versions[1];
-	if (carry->hardware_at >= 0)
-		vm_set_record(vm, VM_HARDWARE, carry->hardware, versions[carry->hardware_at]);
+	if (carry->hardware_at < 0)
+		return;
+	vm_set_record(vm, VM_HARDWARE, carry->hardware, versions[carry->hardware_at]);
+	vm->link.sent.hardware_version = versions[carry->hardware_at];
 }
 
 static void on_owner_written(void *ctx, int r, const uint64_t *versions, const struct error *err)
@@ -296,6 +298,7 @@ static void on_hardware_written(void *ctx, int r, const uint64_t *versions, cons
 	if (vm) {
 		vm->written = ++node->written;
 		vm_set_record(vm, VM_HARDWARE, carry->hardware, versions[2]);
+		vm->link.sent.hardware_version = versions[2];
 	}
 	request_return(carry->request, NULL);
 	job_end(&carry->job);

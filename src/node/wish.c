@@ -77,6 +77,7 @@ static struct wish_sent sent_now(const struct node_vm *vm)
 		.generation = vm->record.generation,
 		.definition_version = vm->version[VM_DEFINITION],
 		.owner_version = vm->version[VM_OWNER],
+		.hardware_version = vm->version[VM_HARDWARE],
 		.offer_version = vm->version[VM_OFFER],
 		.placement_version = vm->version[VM_PLACEMENT],
 		.may_send = slots_may_send(vm),
@@ -93,7 +94,8 @@ static bool sent_equal(const struct wish_sent *a, const struct wish_sent *b)
 	return a->any == b->any && a->wish == b->wish && a->mode == b->mode && a->kill == b->kill &&
 	       a->restarts == b->restarts && a->retry == b->retry &&
 	       a->generation == b->generation && a->definition_version == b->definition_version &&
-	       a->owner_version == b->owner_version && a->offer_version == b->offer_version &&
+	       a->owner_version == b->owner_version && a->hardware_version == b->hardware_version &&
+	       a->offer_version == b->offer_version &&
 	       a->placement_version == b->placement_version && a->may_send == b->may_send &&
 	       a->may_receive == b->may_receive && strcmp(a->target, b->target) == 0;
 }

@@ -14,8 +14,8 @@ struct wish_sent { /* what the connected keeper was last told */
 	int wish, mode;
 	bool kill;
 	bool may_send, may_receive;
-	uint64_t restarts, retry, generation, definition_version, owner_version, offer_version,
-		placement_version;
+	uint64_t restarts, retry, generation, definition_version, owner_version, hardware_version,
+		offer_version, placement_version;
 	char target[RECORD_NAME_SIZE];
 };
 

@@ -384,6 +384,31 @@ static void an_order_that_was_given_up_is_not_written_after_that(void **state)
 	}
 }
 
+static bool keeper_has_hardware(struct host *host)
+{
+	size_t count = json_array_size(host->keeper.wishes);
+	json_t *wish = json_array_get(host->keeper.wishes, count ? count - 1 : 0);
+
+	return json_is_object(json_object_get(wish, "hardware"));
+}
+
+/* A receiver cannot begin without it, and who had the VM is known before, when a claim was lost. */
+static void a_keeper_hears_of_a_hardware_record_that_is_read_after_the_owner(void **state)
+{
+	HOST host = host_make();
+	char key[RECORD_KEY_SIZE];
+
+	define(&host, "m1", true);
+	keeper_listen(&host, "m1", json_pack("{s:s, s:s}", "state", "off", "wish", "run"));
+	host_open(&host);
+	keeper_serve(&host);
+	run_until(&host, keeper_has_wish);
+	loop_drain(host.node->loop);
+	assert_false(keeper_has_hardware(&host));
+	put(&host, key_vm(key, "m1", "hardware"), json_pack("{s:i}", "v", 1));
+	run_until(&host, keeper_has_hardware);
+}
+
 static void a_command_ends_when_the_keeper_does_not_take_the_wish(void **state)
 {
 	HOST host = host_make();
@@ -959,6 +984,7 @@ int main(void)
 		cmocka_unit_test(a_mode_that_is_read_late_is_waited_for),
 		cmocka_unit_test(node_ready_mends_a_mode_that_cannot_be_read),
 		cmocka_unit_test(an_order_that_was_given_up_is_not_written_after_that),
+		cmocka_unit_test(a_keeper_hears_of_a_hardware_record_that_is_read_after_the_owner),
 		cmocka_unit_test(a_command_ends_when_the_keeper_does_not_take_the_wish),
 		cmocka_unit_test(an_apply_of_many_is_all_or_nothing),
 		cmocka_unit_test(an_apply_of_too_many_is_refused_whole),
