@@ -56,12 +56,14 @@ static void note_gone(const struct holders *holders, const char *node)
 
 	json_array_foreach(holders->list, i, vm)
 	{
+		const char *before = json_string_or(vm, "reason", NULL);
 		CLEANUP_FREE char *reason = NULL;
 
 		if (strcmp(json_string_or(vm, "node", ""), node) != 0)
 			continue;
-		reason = xasprintf("node '%s' is away; its last known state is %s", node,
-				   json_string_or(vm, "state", "unknown"));
+		reason = xasprintf("node '%s' is away; its last known state is %s%s%s", node,
+				   json_string_or(vm, "state", "unknown"), before ? ": " : "",
+				   before ? before : "");
 		json_set_string(vm, "state", vm_state_name(VM_UNKNOWN));
 		json_set_string(vm, "reason", reason);
 	}

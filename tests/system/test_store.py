@@ -32,8 +32,9 @@ def test_pvc_S14_a_record_that_another_node_holds_is_not_taken(pair):
 	alpha.stop_agent()
 	with Ticks(alpha, 'm1') as ticks:
 		beta.apply(micro('m1', kvm_host='beta'), args=['--no-wait'])
-		vm = beta.wait_state('m1', 'failed')
-		assert "node 'alpha' holds it" in vm['reason']
+		beta.wait(lambda: "does not come to node 'beta': node 'alpha' holds it" in str(
+			beta.vm('m1')['reason']), 'it says why it does not run')
+		assert beta.state('m1') == 'unknown'
 		beta.drover('ensure', 'm1', '--timeout', '1s')
 		assert beta.qemus() == []
 		ticks.check()
