@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A guest that is moved back and forth between hosts of one cluster while whoever takes part is killed or
 halted, and what has to hold afterwards.  For the kill tests of migration and its campaign."""
+import contextlib
 import json
 import pathlib
 import signal
 
-from drover import Failure, micro, wait
+from drover import Failure, Host, micro, wait
 from field import Loopback
 from journey import DISK_WORDS, Witness, dump, make_cluster, share_volumes, wait_runs_on
 
@@ -30,6 +31,24 @@ DISK_STEPS = [('S' if '.source.' in step else 'T', step) for step in OF_DISKS]
 TIMERS = {'migration_keep': '3s', 'migration_offer': '10s'}
 # An election of the servers takes less.
 TIMERS_OF_FIELD = {'session': '8s', 'migration_stall': '5s'}
+
+
+@contextlib.contextmanager
+def staged(directory, **parameters):
+	"""A scene for many cases: its hosts go with it, and by then nothing may be left on them."""
+	hosts = []
+
+	def new_host(name, **config):
+		hosts.append(Host(name, **config))
+		return hosts[-1]
+	try:
+		yield Scene(new_host, directory, **parameters)
+		for host in hosts:
+			host.check_nothing_left()
+	finally:
+		for host in hosts:
+			host.destroy()
+			host.remove()
 
 
 class Scene:

@@ -17,7 +17,7 @@ import drover
 from ensemble import ZooKeeper
 from field import Field
 from journey import holder, timelines
-from moves import DISK_STEPS, NAME, Scene, STEPS
+from moves import DISK_STEPS, NAME, STEPS, staged
 from test_kill import has_checkpoints
 
 WAYS = ('link', 'S-store', 'T-store', 'S-both', 'T-both', 'leader-kill', 'leader-halt')
@@ -59,20 +59,10 @@ def consul_servers():
 def scene(request, tmp_path_factory):
 	store, disk = request.param
 	servers = request.getfixturevalue('zookeeper' if store == 'zookeeper' else 'consul_servers')
-	directory, hosts, names = tmp_path_factory.mktemp('cut'), [], ('alpha', 'beta')
-
-	def new_host(name, **config):
-		hosts.append(drover.Host(name, **config))
-		return hosts[-1]
-	try:
-		yield Scene(new_host, directory, names, field=Field(directory, names, servers),
-			**({'disk': 1} if disk else {}))
-		for host in hosts:
-			host.check_nothing_left()
-	finally:
-		for host in hosts:
-			host.destroy()
-			host.remove()
+	directory, names = tmp_path_factory.mktemp('cut'), ('alpha', 'beta')
+	with staged(directory, names=names, field=Field(directory, names, servers),
+			**({'disk': 1} if disk else {})) as it:
+		yield it
 
 
 def tries(scene):

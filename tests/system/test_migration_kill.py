@@ -12,7 +12,7 @@ import signal
 import pytest
 
 import drover
-from moves import DISK_STEPS, PARTIES, RECORD, Scene, STEPS
+from moves import DISK_STEPS, PARTIES, RECORD, STEPS, staged
 from test_kill import has_checkpoints
 
 # The host on which a guest stands by then, if it is not the source.
@@ -39,19 +39,8 @@ CASES = EVERY if os.environ.get('DROVER_KILL_ALL') else QUICK
 
 @pytest.fixture(scope='module', params=[False, True], ids=['memory', 'disk'])
 def scene(request, tmp_path_factory):
-	hosts = []
-
-	def new_host(name, **config):
-		hosts.append(drover.Host(name, **config))
-		return hosts[-1]
-	try:
-		yield Scene(new_host, tmp_path_factory.mktemp('kill'), **({'disk': 1} if request.param else {}))
-		for host in hosts:
-			host.check_nothing_left()
-	finally:
-		for host in hosts:
-			host.destroy()
-			host.remove()
+	with staged(tmp_path_factory.mktemp('kill'), **({'disk': 1} if request.param else {})) as it:
+		yield it
 
 
 def may_lose_it(where, step, who):

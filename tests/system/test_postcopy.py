@@ -13,7 +13,7 @@ import pytest
 import drover
 from drover import micro, pidfd_getfd
 from journey import Witness, make_cluster, timelines, wait_runs_on
-from moves import Scene
+from moves import staged
 from test_kill import has_checkpoints
 
 RIGHT = pathlib.Path('/proc/sys/vm/unprivileged_userfaultfd')
@@ -259,20 +259,9 @@ def test_with_disks_that_come_along_there_is_no_postcopy(new_host, tmp_path):
 
 @pytest.fixture(scope='module')
 def scene(tmp_path_factory):
-	hosts = []
-
-	def new_host(name, **config):
-		hosts.append(drover.Host(name, **config))
-		return hosts[-1]
-	try:
-		yield Scene(new_host, tmp_path_factory.mktemp('kill'), timers={'migration_deadline': '500ms'},
-			words=WORDS, migration_postcopy=True, migration_bandwidth='4M')
-		for host in hosts:
-			host.check_nothing_left()
-	finally:
-		for host in hosts:
-			host.destroy()
-			host.remove()
+	with staged(tmp_path_factory.mktemp('kill'), timers={'migration_deadline': '500ms'},
+			words=WORDS, migration_postcopy=True, migration_bandwidth='4M') as it:
+		yield it
 
 
 def strike_at(scene, where, step, who):
