@@ -180,11 +180,7 @@ static void look_done(struct job *job)
 {
 	struct look *look = container_of(job, struct look, job);
 
-	for (size_t i = 0; i < look->count; i++) {
-		free((char *)look->entries[i].key);
-		json_decref(look->entries[i].value);
-	}
-	free(look->entries);
+	store_entries_free(look->entries, look->count);
 	free(look->prefix);
 }
 
@@ -232,12 +228,8 @@ static void on_list(void *ctx, int r, const struct store_entry *entries, size_t 
 		look_end(look, r, err);
 		return;
 	}
-	look->entries = xcalloc(count + 1, sizeof(*entries));
+	look->entries = store_entries_copy(entries, count);
 	look->count = count;
-	for (size_t i = 0; i < count; i++)
-		look->entries[i] = (struct store_entry){ .key = xstrdup(entries[i].key),
-							 .value = json_incref(entries[i].value),
-							 .version = entries[i].version };
 	r = store_get(look->job.node->store, SCHEMA_KEY, on_after, look, &why);
 	if (r < 0)
 		look_end(look, r, &why);

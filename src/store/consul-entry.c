@@ -26,11 +26,7 @@ static void read_free(struct consul_call *call)
 {
 	struct read_call *read = container_of(call, struct read_call, call);
 
-	for (size_t i = 0; i < read->count; i++) {
-		free((char *)(uintptr_t)read->entries[i].key);
-		json_decref(read->entries[i].value);
-	}
-	free(read->entries);
+	store_entries_free(read->entries, read->count);
 	free(read->key);
 	free(read);
 }

@@ -75,23 +75,13 @@ static struct fault_store *fault_of(const struct store *store)
 
 static void entries_copy(struct call *call, const struct store_entry *entries, size_t count)
 {
-	call->entries = xcalloc(count ? count : 1, sizeof(*entries));
+	call->entries = store_entries_copy(entries, count);
 	call->count = count;
-	for (size_t i = 0; i < count; i++)
-		call->entries[i] = (struct store_entry){
-			.key = xstrdup(entries[i].key),
-			.value = json_incref(entries[i].value),
-			.version = entries[i].version,
-		};
 }
 
 static void call_free(struct call *call)
 {
-	for (size_t i = 0; i < call->count; i++) {
-		free((char *)call->entries[i].key);
-		json_decref(call->entries[i].value);
-	}
-	free(call->entries);
+	store_entries_free(call->entries, call->count);
 	free(call);
 }
 

@@ -25,11 +25,7 @@ struct read_request {
 
 static void entries_drop(struct read_request *read)
 {
-	for (size_t i = 0; i < read->count; i++) {
-		free((char *)read->entries[i].key);
-		json_decref(read->entries[i].value);
-	}
-	free(read->entries);
+	store_entries_free(read->entries, read->count);
 	read->entries = NULL;
 	read->count = read->room = 0;
 }

@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "store/ops.h"
@@ -60,6 +61,26 @@ struct store *store_close(struct store *store)
 const char *store_address(const struct store *store)
 {
 	return store->address;
+}
+
+struct store_entry *store_entries_copy(const struct store_entry *entries, size_t count)
+{
+	struct store_entry *copy = xcalloc(count + 1, sizeof(*copy));
+
+	for (size_t i = 0; i < count; i++)
+		copy[i] = (struct store_entry){ .key = xstrdup(entries[i].key),
+						.value = json_incref(entries[i].value),
+						.version = entries[i].version };
+	return copy;
+}
+
+void store_entries_free(struct store_entry *entries, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		free((char *)(uintptr_t)entries[i].key);
+		json_decref(entries[i].value);
+	}
+	free(entries);
 }
 
 /* `length` bytes between two slashes. */

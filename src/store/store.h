@@ -41,6 +41,11 @@ struct store_entry {
 	uint64_t version;
 };
 
+/* Entries that are to outlive the answer they came in: keys and values are the copy's own. */
+struct store_entry *store_entries_copy(const struct store_entry *entries, size_t count);
+/* Of a copy, or of entries made like one. */
+void store_entries_free(struct store_entry *entries, size_t count);
+
 /* Addresses: "local:PATH" (SQLite file; PATH may be relative to `base_dir`),
  * "zookeeper:ADDRESS:PORT,ADDRESS:PORT/PATH?tick=MS",
  * "consul:http://ADDRESS:PORT,ADDRESS:PORT/PREFIX?token-file=PATH", "fault:ADDRESS" in tests. */

@@ -67,11 +67,9 @@ static void list_reset(struct list_call *list)
 		free(place);
 	}
 	list->pending = NULL;
-	for (size_t i = 0; i < list->count; i++) {
-		free((char *)(uintptr_t)list->entries[i].key);
-		json_decref(list->entries[i].value);
-	}
-	list->count = 0;
+	store_entries_free(list->entries, list->count);
+	list->entries = NULL;
+	list->count = list->room = 0;
 	list->begun = false;
 	json_decref(list->last);
 	json_decref(list->listing);
@@ -220,7 +218,6 @@ static void list_free(struct zk_call *call)
 	struct list_call *list = container_of(call, struct list_call, call);
 
 	list_reset(list);
-	free(list->entries);
 	free(list->prefix);
 	free(list);
 }
