@@ -9,6 +9,7 @@
 #include "node/job.h"
 #include "node/membership.h"
 #include "node/node.h"
+#include "node/nodes.h"
 #include "node/records.h"
 #include "node/renewal.h"
 #include "node/session.h"
@@ -86,7 +87,7 @@ static json_t *answer_json(const struct look *look)
 /* "/drover/nodes/NAME/LEAF" of a member. */
 static void take_node(struct look *look, const struct store_entry *entry)
 {
-	const char *name = entry->key + strlen("/drover/nodes/");
+	const char *name = entry->key + strlen(NODES_PREFIX);
 	const char *leaf = strchr(name, '/');
 	CLEANUP_FREE char *own = leaf ? xasprintf("%.*s", (int)(leaf - name), name) : NULL;
 	json_t *member = own ? json_object_get(look->members, own) : NULL;
@@ -144,7 +145,7 @@ static void on_members(void *ctx, int r, const struct store_entry *entries, size
 	}
 	for (size_t i = 0; i < count; i++)
 		take_member(look, &entries[i]);
-	if (store_list(look->job.node->store, "/drover/nodes/", on_nodes, look, &why) < 0)
+	if (store_list(look->job.node->store, NODES_PREFIX, on_nodes, look, &why) < 0)
 		look_fail(look, &why);
 }
 

@@ -13,13 +13,13 @@
 
 #include "model/schema.h"
 #include "node/node.h"
+#include "node/nodes.h"
 #include "node/schema.h"
 #include "util/checkpoint.h"
 #include "util/cleanup.h"
 #include "util/error.h"
 #include "util/mem.h"
 
-#define NODES_PREFIX "/drover/nodes/"
 #define BATCH 32 /* operations of ours in one write; with a check it fits each store */
 #define BATCH_BYTES (256u * 1024)
 
@@ -35,6 +35,7 @@ struct conversion {
 	uint64_t schema_version, lock_version;
 	conversion_fn done;
 	void *ctx;
+	bool fenced;
 	size_t step;
 	struct record *records;
 	size_t n_records, written;
@@ -102,7 +103,7 @@ static void finish(struct conversion *conversion)
 
 /* ---- convert ---- */
 
-static void write_batch(struct conversion *conversion, store_write_fn done);
+static void write_batch(struct conversion *conversion);
 static void list_step(struct conversion *conversion);
 
 static void on_batch(void *ctx, int r, const uint64_t *versions, const struct error *err)
@@ -113,12 +114,17 @@ static void on_batch(void *ctx, int r, const uint64_t *versions, const struct er
 		end(conversion, r, err);
 		return;
 	}
-	checkpoint("agent.upgrade.batch");
+	if (conversion->fenced)
+		checkpoint("agent.upgrade.batch");
 	conversion->written += conversion->batch;
-	if (conversion->written < conversion->n_records)
-		write_batch(conversion, on_batch);
-	else
-		list_step(conversion); /* what came meanwhile, if anything can have */
+	if (conversion->written < conversion->n_records) {
+		write_batch(conversion);
+		return;
+	}
+	if (!conversion->fenced)
+		checkpoint("agent.upgrade.fenced");
+	conversion->fenced = true;
+	list_step(conversion); /* what came meanwhile, if anything can have */
 }
 
 static size_t record_ops(const struct record *record, struct store_op *ops)
@@ -135,7 +141,7 @@ static size_t record_ops(const struct record *record, struct store_op *ops)
 	return renamed ? 2 : 1;
 }
 
-static void write_batch(struct conversion *conversion, store_write_fn done)
+static void write_batch(struct conversion *conversion)
 {
 	struct store_op ops[BATCH + 2] = { check_lock(conversion) };
 	struct error err = { 0 };
@@ -152,7 +158,7 @@ static void write_batch(struct conversion *conversion, store_write_fn done)
 		n += record_ops(record, &ops[n]);
 		conversion->batch++;
 	}
-	r = store_write(conversion->node->store, ops, n, done, conversion, &err);
+	r = store_write(conversion->node->store, ops, n, on_batch, conversion, &err);
 	if (r < 0)
 		end(conversion, r, &err);
 }
@@ -196,7 +202,7 @@ static void on_step_listed(void *ctx, int r, const struct store_entry *entries, 
 	forget_records(conversion);
 	plan(conversion, entries, count);
 	if (conversion->n_records) {
-		write_batch(conversion, on_batch);
+		write_batch(conversion);
 		return;
 	}
 	conversion->step++;
@@ -222,24 +228,6 @@ static void list_step(struct conversion *conversion)
 
 /* ---- fence ---- */
 
-static void on_fence_batch(void *ctx, int r, const uint64_t *versions, const struct error *err)
-{
-	struct conversion *conversion = ctx;
-
-	if (r < 0) {
-		end(conversion, r, err);
-		return;
-	}
-	conversion->written += conversion->batch;
-	if (conversion->written < conversion->n_records) {
-		write_batch(conversion, on_fence_batch);
-		return;
-	}
-	checkpoint("agent.upgrade.fenced");
-	conversion->step = 0;
-	list_step(conversion);
-}
-
 static void on_fence_listed(void *ctx, int r, const struct store_entry *entries, size_t count,
 			    const struct error *err)
 {
@@ -262,7 +250,7 @@ static void on_fence_listed(void *ctx, int r, const struct store_entry *entries,
 		record->value = json_incref(entries[i].value);
 		record->version = entries[i].version;
 	}
-	write_batch(conversion, on_fence_batch);
+	write_batch(conversion);
 }
 
 void conversion_run(struct conversion *conversion)

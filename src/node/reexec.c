@@ -171,6 +171,19 @@ void reexec_look(struct node *node)
 		node_timer(node, &node->reexec->drain, 0, on_drained, node->reexec);
 }
 
+/* Under way, and nothing to be begun again. */
+static bool is_begun(const struct reexec *reexec)
+{
+	return reexec->check || reexec->going || reexec->due;
+}
+
+static void begin_going(struct reexec *reexec)
+{
+	reexec->going = true;
+	node_timer(reexec->node, &reexec->drain, DRAIN, on_drained, reexec);
+	reexec_look(reexec->node);
+}
+
 static void refuse(struct reexec *reexec, const char *why)
 {
 	struct error err = { 0 };
@@ -227,9 +240,7 @@ static void on_checked(void *ctx, int r, struct tool_result *result, const struc
 		   DROVER_VERSION, reexec->program, json_string_or(told, "version", "?"));
 	/* Who asked hears of it by our end. */
 	reexec->request = NULL;
-	reexec->going = true;
-	node_timer(node, &reexec->drain, DRAIN, on_drained, reexec);
-	reexec_look(node);
+	begin_going(reexec);
 }
 
 void reexec_begin(struct node *node, struct request *request)
@@ -240,7 +251,7 @@ void reexec_begin(struct node *node, struct request *request)
 	const struct spawn spawn = { .argv = argv, .stdin_fd = -1, .die_with_parent = true };
 	struct error err = { 0 };
 
-	if (reexec->check || reexec->going || reexec->due) {
+	if (is_begun(reexec)) {
 		(void)error_try_again(&err, "this agent is about to be replaced already");
 		if (request)
 			request_fail(request, &err);
@@ -257,14 +268,12 @@ void reexec_same(struct node *node)
 {
 	struct reexec *reexec = node->reexec;
 
-	if (!reexec || reexec->check || reexec->going || reexec->due)
+	if (!reexec || is_begun(reexec))
 		return;
 	log_info("starting anew");
 	free(reexec->program);
 	reexec->program = xstrdup("/proc/self/exe");
-	reexec->going = true;
-	node_timer(node, &reexec->drain, DRAIN, on_drained, reexec);
-	reexec_look(node);
+	begin_going(reexec);
 }
 
 bool reexec_due(const struct node *node)

@@ -30,7 +30,6 @@
 #include "util/mem.h"
 #include "wire/json.h"
 
-#define NODES_PREFIX "/drover/nodes/"
 #define LOOK_AGAIN (1 * USEC_PER_SEC)
 
 struct upgrade {
