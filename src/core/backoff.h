@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How long to wait before a VM that keeps failing is started again: doubling, with an upper limit,
+/* How long to wait before what keeps failing is tried again: doubling, with an upper limit,
  * forgotten after a good while of running. */
 #pragma once
 #include <stdint.h>

@@ -24,8 +24,6 @@
 
 /* The agent may be restarting. */
 #define ORDER_AGAIN (1 * USEC_PER_SEC)
-/* Nobody tells when the lease is there again. */
-#define LEASE_AGAIN (500 * USEC_PER_MSEC)
 
 enum situation keeper_situation(const struct keeper *keeper)
 {

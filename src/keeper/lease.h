@@ -20,6 +20,8 @@ struct lease_guard *lease_guard_free(struct lease_guard *guard); /* NULL allowed
 int lease_check(const struct keeper *keeper, uint64_t left_usec, struct error *err);
 /* Could one be won now? */
 bool lease_over(const struct keeper *keeper);
+/* Nobody tells when there is one again: who waits for it looks so often. */
+#define LEASE_AGAIN (500 * USEC_PER_MSEC)
 
 /* Obeys the policy, arms the timer for the end of the lease if there is one to obey. */
 void lease_look(struct keeper *keeper);

@@ -29,13 +29,14 @@
 #define AGAIN_FIRST (1 * USEC_PER_SEC)
 #define AGAIN_MAX (20 * USEC_PER_SEC)
 #define RECONNECT (100 * USEC_PER_MSEC)
-#define LEASE_AGAIN (500 * USEC_PER_MSEC)
 
 struct migration *migration_new(struct keeper *keeper)
 {
 	struct migration *migration = xcalloc(1, sizeof(*migration));
 
 	migration->keeper = keeper;
+	migration->backoff =
+		(struct backoff){ .first = AGAIN_FIRST, .max = AGAIN_MAX, .forget = UINT64_MAX };
 	return migration;
 }
 
@@ -116,8 +117,7 @@ void migration_end_source(struct keeper *keeper, const char *result, const char 
 void migration_failed(struct keeper *keeper, const char *why)
 {
 	struct migration *migration = keeper->migration;
-	uint64_t wait = AGAIN_FIRST << (migration->failures < 5 ? migration->failures : 5),
-		 random = 0;
+	uint64_t random = 0;
 
 	(void)snprintf(migration->trouble, sizeof(migration->trouble), "%s", why);
 	if (keeper->copy && keeper->copy->incoming && !keeper->copy->ran) {
@@ -125,11 +125,10 @@ void migration_failed(struct keeper *keeper, const char *why)
 		return;
 	}
 	report_event(keeper, "migration-failed", NULL, "%s", why);
-	migration->failures++;
 	/* Without a random number it is only less polite. */
 	(void)!getrandom(&random, sizeof(random), GRND_NONBLOCK);
 	migration->not_before =
-		clock_now() + backoff_spread(wait < AGAIN_MAX ? wait : AGAIN_MAX, random);
+		clock_now() + backoff_spread(backoff_failed(&migration->backoff, 0), random);
 	keeper_look_in(keeper, migration->not_before - clock_now());
 }
 

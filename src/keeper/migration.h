@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/backoff.h"
 #include "core/migration.h"
 
 struct keeper;
@@ -42,9 +43,9 @@ struct migration {
 	uint64_t redial;	      /* when the target's door is tried again */
 	uint64_t taken_since;	      /* the record names the target since; 0 */
 	uint64_t not_before;	      /* of the next try as source */
-	unsigned failures;
-	uint64_t resumed;  /* by QEMU's clock, when vcpus last began to run */
-	char trouble[256]; /* why the last try came to nothing; "" */
+	struct backoff backoff;	      /* between tries as source */
+	uint64_t resumed;	      /* by QEMU's clock, when vcpus last began to run */
+	char trouble[256];	      /* why the last try came to nothing; "" */
 };
 
 struct migration *migration_new(struct keeper *keeper);

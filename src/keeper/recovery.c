@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "core/backoff.h"
 #include "keeper/copy.h"
 #include "keeper/dial.h"
 #include "keeper/door.h"
@@ -34,7 +35,7 @@ struct recovery {
 	bool broken;		  /* was told */
 	bool trying;
 	uint64_t since, next; /* of this try; of the next */
-	unsigned tries;
+	struct backoff backoff;
 	struct dial *dial;
 	struct script *script;
 	int stream; /* ours of what QEMU sends over; -1 */
@@ -43,7 +44,7 @@ struct recovery {
 
 unsigned recovery_tries(const struct recovery *recovery)
 {
-	return recovery ? recovery->tries : 0;
+	return recovery ? recovery->backoff.failures : 0;
 }
 
 static void let_go(struct recovery *recovery)
@@ -66,13 +67,9 @@ struct recovery *recovery_free(struct recovery *recovery)
 
 static void try_failed(struct recovery *recovery, const struct error *err)
 {
-	unsigned shift = recovery->tries < 6 ? recovery->tries : 6;
-	uint64_t wait = AGAIN_FIRST << shift;
-
 	log_info("another stream to the target: %s", err->text);
 	let_go(recovery);
-	recovery->tries++;
-	recovery->next = clock_now() + (wait < AGAIN_MAX ? wait : AGAIN_MAX);
+	recovery->next = clock_now() + backoff_failed(&recovery->backoff, 0);
 	keeper_look(recovery->keeper);
 }
 
@@ -229,7 +226,12 @@ void recovery_look(struct keeper *keeper)
 	if (recovery)
 		return;
 	recovery = xcalloc(1, sizeof(*recovery));
-	*recovery = (struct recovery){ .keeper = keeper, .stream = -1, .bytes_at = clock_now() };
+	*recovery = (struct recovery){
+		.keeper = keeper,
+		.stream = -1,
+		.bytes_at = clock_now(),
+		.backoff = { .first = AGAIN_FIRST, .max = AGAIN_MAX, .forget = UINT64_MAX }
+	};
 	keeper->migration->recovery = recovery;
 	if (sd_event_add_time_relative(keeper->loop, &recovery->tick, CLOCK_BOOTTIME, TICK, 0,
 				       on_tick, recovery) < 0)
@@ -246,5 +248,5 @@ void recovery_info(struct recovery *recovery, json_t *info)
 	recovery->bytes = bytes;
 	recovery->bytes_at = clock_now();
 	if (!transfer_is_broken(recovery->keeper))
-		recovery->tries = 0;
+		backoff_reset(&recovery->backoff);
 }

@@ -282,7 +282,7 @@ static void add_migration(const struct keeper *keeper, json_t *report)
 
 	json_object_set_new(report, "migration", migration ? migration : json_null());
 	json_object_set_new(report, "migration_failures",
-			    json_integer((json_int_t)keeper->migration->failures));
+			    json_integer((json_int_t)keeper->migration->backoff.failures));
 }
 
 json_t *report_json(const struct keeper *keeper)

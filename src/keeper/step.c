@@ -291,7 +291,7 @@ static void finish(struct keeper *keeper)
 
 	checkpoint("keeper.source.finish");
 	keeper->migration->trouble[0] = '\0';
-	keeper->migration->failures = 0;
+	backoff_reset(&keeper->migration->backoff);
 	report_event(keeper, "moved-away", NULL, "it runs on node '%s'", *node ? node : "?");
 	migration_end_source(keeper, "moved", NULL);
 	copy_note(keeper, &keeper->copy->end_ordered);
