@@ -3,15 +3,15 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "util/clock.h"
 #include "util/error.h"
 #include "util/mem.h"
+#include "util/thread.h"
 
-#define PATIENCE 2 /* seconds: far less than a session of the store */
+#define PATIENCE (2 * USEC_PER_SEC) /* far less than a session of the store */
 #define STACK_SIZE (256u * 1024)
 
 struct call {
@@ -55,43 +55,19 @@ static struct call *call_new(struct disk *disk, void (*fn)(void *work), void (*d
 			     void *work)
 {
 	struct call *call = xcalloc(1, sizeof(*call));
-	pthread_condattr_t attr;
 
 	*call = (struct call){ .disk = disk, .fn = fn, .drop = drop, .work = work };
 	(void)pthread_mutex_init(&call->lock, NULL);
-	(void)pthread_condattr_init(&attr);
-	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&call->ended, &attr);
-	(void)pthread_condattr_destroy(&attr);
+	thread_cond_init(&call->ended);
 	return call;
-}
-
-static int start(struct call *call)
-{
-	sigset_t all, before;
-	pthread_attr_t attr;
-	pthread_t thread;
-	int r;
-
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
-	(void)pthread_attr_init(&attr);
-	(void)pthread_attr_setstacksize(&attr, STACK_SIZE);
-	(void)pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	r = pthread_create(&thread, &attr, run, call);
-	(void)pthread_attr_destroy(&attr);
-	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return -r;
 }
 
 /* True: it is done.  False: it is left alone, and ends by itself. */
 static bool wait_for(struct call *call)
 {
-	struct timespec end;
+	const struct timespec end = thread_in(PATIENCE);
 	bool done;
 
-	(void)clock_gettime(CLOCK_MONOTONIC, &end);
-	end.tv_sec += PATIENCE;
 	(void)pthread_mutex_lock(&call->lock);
 	while (!call->done && pthread_cond_timedwait(&call->ended, &call->lock, &end) != ETIMEDOUT)
 		;
@@ -114,7 +90,7 @@ int disk_run(struct disk *disk, void (*fn)(void *work), void (*drop)(void *work)
 		return error_set(err, -ETIMEDOUT, "%s does not answer: its disk hangs", disk->what);
 	}
 	call = call_new(disk, fn, drop, work);
-	r = start(call);
+	r = thread_start(run, call, STACK_SIZE, NULL);
 	if (r < 0) { /* no thread: then without one */
 		fn(work);
 		call_free(call);

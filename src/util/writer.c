@@ -4,17 +4,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/mem.h"
+#include "util/thread.h"
 
 #define PATIENCE (300 * USEC_PER_MSEC)
 #define END_PATIENCE (2 * USEC_PER_SEC)
@@ -135,34 +134,6 @@ static void *run(void *unused)
 	return NULL;
 }
 
-static struct timespec in_usec(uint64_t usec)
-{
-	uint64_t when;
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	when = (uint64_t)now.tv_nsec / 1000 + usec;
-	return (struct timespec){ .tv_sec = now.tv_sec + (time_t)(when / USEC_PER_SEC),
-				  .tv_nsec = (long)(when % USEC_PER_SEC) * 1000 };
-}
-
-/* Signals are the caller's business. */
-static int make_thread(void)
-{
-	sigset_t all, before;
-	pthread_attr_t attr;
-	int r;
-
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
-	(void)pthread_attr_init(&attr);
-	(void)pthread_attr_setstacksize(&attr, STACK_SIZE);
-	r = pthread_create(&writer.thread, &attr, run, NULL);
-	(void)pthread_attr_destroy(&attr);
-	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return -r;
-}
-
 bool writer_runs(void)
 {
 	return writer.pid != 0 && writer.pid == getpid();
@@ -170,18 +141,14 @@ bool writer_runs(void)
 
 int writer_start(struct error *err)
 {
-	pthread_condattr_t attr;
 	int r;
 
 	if (writer_runs())
 		return 0;
-	(void)pthread_condattr_init(&attr);
-	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&writer.come, NULL);
-	(void)pthread_cond_init(&writer.gone, &attr);
-	(void)pthread_condattr_destroy(&attr);
+	thread_cond_init(&writer.come);
+	thread_cond_init(&writer.gone);
 	writer.last = &writer.first;
-	r = make_thread();
+	r = thread_start(run, NULL, STACK_SIZE, &writer.thread);
 	if (r < 0)
 		return error_set(err, r, "cannot start a thread for the logs: %s", strerror(-r));
 	writer.pid = getpid();
@@ -200,7 +167,7 @@ static void sinks_close(void)
 
 void writer_stop(void)
 {
-	const struct timespec end = in_usec(END_PATIENCE);
+	const struct timespec end = thread_in(END_PATIENCE);
 	bool ended;
 
 	if (!writer_runs())
@@ -238,7 +205,7 @@ static struct line *line_new(const char *file, mode_t mode, uint64_t max, const 
 /* With the lock; takes the line. */
 static void give(struct line *line)
 {
-	const struct timespec end = in_usec(PATIENCE);
+	const struct timespec end = thread_in(PATIENCE);
 	uint64_t number;
 
 	if (writer.waiting + line->length > WAITING_MAX) {
