@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 #include "model/config.h"
+#include "node/apply.h"
 #include "node/cluster.h"
-#include "node/definitions.h"
 #include "node/enrol.h"
 #include "node/events.h"
 #include "node/facts.h"
@@ -30,6 +30,7 @@
 #include "node/relay.h"
 #include "node/removal.h"
 #include "node/replacement.h"
+#include "node/reread.h"
 #include "node/route.h"
 #include "node/status.h"
 #include "node/vm.h"
@@ -95,7 +96,7 @@ static void on_node(struct node *node, struct request *request, const char *by)
 	{                                                                                          \
 		function(node, request);                                                           \
 	}
-PLAIN(on_apply, definitions_apply)
+PLAIN(on_apply, apply_request)
 PLAIN(on_consul_events, feed_request)
 PLAIN(on_ls, status_ls)
 PLAIN(on_status, status_one)
@@ -254,6 +255,7 @@ static void on_refreshed(void *ctx)
 static void run_later(struct node *node, struct request *request, int row, const char *by,
 		      bool route)
 {
+	const char *vm = json_string_or(request_args(request), "vm", NULL);
 	struct late *late = xcalloc(1, sizeof(*late));
 
 	late->request = request;
@@ -261,7 +263,10 @@ static void run_later(struct node *node, struct request *request, int row, const
 	late->route = route;
 	(void)snprintf(late->by, sizeof(late->by), "%s", by);
 	job_begin(&late->job, node, late_done);
-	records_after_refresh(node, on_refreshed, late);
+	if (vm)
+		reread(node, &vm, 1, on_refreshed, late);
+	else
+		records_after_refresh(node, on_refreshed, late);
 }
 
 static bool knows(const struct node *node, struct request *request)

@@ -23,14 +23,10 @@
 #include "util/error.h"
 #include "util/log.h"
 #include "util/mem.h"
-#include "wire/document.h"
 #include "wire/json.h"
-#include "wire/peer.h"
 
-#define DOCUMENTS_MAX 10000
 #define RECORD_ROOM 4096u /* what a record holds beside the definition */
 #define INDEX_BYTES 8	  /* {"v":1} */
-#define TRIES 5
 
 static const char *const change_names[] = {
 	[CHANGE_CREATED] = "created",
@@ -422,66 +418,7 @@ void plan_write(struct node *node, struct plan *plan, plan_written_fn done, void
 	write_batch(writing);
 }
 
-/* ---- apply ---- */
-
-struct apply {
-	struct job job;
-	struct request *request;
-	json_t *results; /* of the plan that is being written */
-	int tries;
-};
-
-static void apply_done(struct job *job)
-{
-	json_decref(container_of(job, struct apply, job)->results);
-}
-
-static int plan_document(struct plan *plan, const struct node *node,
-			 const struct document *document, struct error *err)
-{
-	static const struct source apply = { 0 };
-	struct definition_notes notes = { 0 };
-	struct definition *definition = NULL;
-	int r;
-
-	r = definition_parse(document, &definition, &notes, err);
-	for (size_t i = 0; r == 0 && i < plan->count; i++)
-		if (strcmp(plan->items[i].name, definition->name) == 0)
-			r = error_bad_data(err,
-					   "%s: VM '%s' is defined twice in what was given; keep "
-					   "one",
-					   document_label(document), definition->name);
-	if (r == 0)
-		r = plan_add(plan, node, &apply, definition, &notes, err);
-	definition_notes_done(&notes);
-	definition_free(definition);
-	return r;
-}
-
-static int plan_text(struct plan *plan, const struct node *node, json_t *given, struct error *err)
-{
-	const char *label = json_string_or(given, "label", "-");
-	struct document **documents = NULL;
-	const char *text;
-	size_t count = 0;
-	int r;
-
-	r = json_need_string(given, "text", &text, err);
-	if (r < 0)
-		return r;
-	r = documents_parse(label, text, strlen(text), &documents, &count, err);
-	if (r < 0)
-		return r;
-	if (count == 0)
-		r = error_bad_data(err, "%s: there is no definition in it", label);
-	for (size_t i = 0; r == 0 && i < count; i++)
-		r = plan_document(plan, node, documents[i], err);
-	documents_free(documents, count);
-	return r;
-}
-
-/* All or nothing is one transaction. */
-static int plan_fits(const struct plan *plan, const struct node *node, struct error *err)
+int plan_fits(const struct plan *plan, const struct node *node, struct error *err)
 {
 	const struct store_limits limits = store_limits(node->store);
 	size_t count = 0, bytes = 0;
@@ -503,102 +440,4 @@ static int plan_fits(const struct plan *plan, const struct node *node, struct er
 				    "fewer at a time",
 				    count, bytes, limits.bytes);
 	return 0;
-}
-
-static int plan_request(struct plan *plan, const struct node *node, json_t *args, struct error *err)
-{
-	json_t *documents = json_object_get(args, "documents"), *given;
-	size_t i;
-	int r;
-
-	if (records_trouble(node))
-		return error_try_again(err, "nothing can be applied now: %s",
-				       records_trouble(node));
-	if (!json_is_array(documents) || json_array_size(documents) == 0)
-		return error_usage(err, "no documents were given");
-	if (json_array_size(documents) > DOCUMENTS_MAX)
-		return error_usage(err, "more than %d documents at once", DOCUMENTS_MAX);
-	json_array_foreach(documents, i, given)
-	{
-		r = plan_text(plan, node, given, err);
-		if (r < 0)
-			return r;
-	}
-	return plan_fits(plan, node, err);
-}
-
-static json_t *plan_results(const struct plan *plan)
-{
-	json_t *list = json_array();
-
-	for (size_t i = 0; i < plan->count; i++) {
-		const struct plan_item *item = &plan->items[i];
-
-		json_array_append_new(
-			list, json_pack("{s:s, s:s, s:o, s:O}", "name", item->name, "result",
-					change_name(item->change), "diff",
-					item->diff ? json_text(item->diff, strlen(item->diff))
-						   : json_null(),
-					"notes", item->notes));
-	}
-	return list;
-}
-
-static void apply_answer(struct apply *apply)
-{
-	json_auto_t *answer = json_pack("{s:O}", "results", apply->results);
-
-	request_return(apply->request, answer);
-	job_end(&apply->job);
-}
-
-static void apply_fail(struct apply *apply, const struct error *err)
-{
-	request_fail(apply->request, err);
-	job_end(&apply->job);
-}
-
-static void apply_try(void *ctx);
-
-static void on_applied(void *ctx, int r, const struct error *err)
-{
-	struct apply *apply = ctx;
-
-	if (r == 0)
-		apply_answer(apply);
-	else if (r == -ESTALE && ++apply->tries < TRIES)
-		records_after_refresh(apply->job.node, apply_try, apply);
-	else
-		apply_fail(apply, err);
-}
-
-static void apply_try(void *ctx)
-{
-	struct apply *apply = ctx;
-	json_t *args = request_args(apply->request);
-	struct plan plan = { 0 };
-	struct error err = { 0 };
-
-	if (plan_request(&plan, apply->job.node, args, &err) < 0) {
-		plan_done(&plan);
-		apply_fail(apply, &err);
-		return;
-	}
-	json_decref(apply->results);
-	apply->results = plan_results(&plan);
-	if (json_bool_or(args, "dry_run", false)) {
-		plan_done(&plan);
-		apply_answer(apply);
-		return;
-	}
-	plan_write(apply->job.node, &plan, on_applied, apply);
-}
-
-void definitions_apply(struct node *node, struct request *request)
-{
-	struct apply *apply = xcalloc(1, sizeof(*apply));
-
-	apply->request = request;
-	job_begin(&apply->job, node, apply_done);
-	apply_try(apply);
 }

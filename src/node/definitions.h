@@ -12,7 +12,6 @@ struct definition;
 struct definition_notes;
 struct error;
 struct node;
-struct request;
 
 enum change { CHANGE_CREATED, CHANGE_CHANGED, CHANGE_NONE };
 const char *change_name(enum change change);
@@ -43,12 +42,11 @@ int plan_add(struct plan *plan, const struct node *node, const struct source *so
 /* The file of this VM is gone. */
 void plan_add_gone(struct plan *plan, const struct node *node, const char *name);
 void plan_done(struct plan *plan);
+/* All or nothing is one transaction, and the store takes only so much in one. */
+int plan_fits(const struct plan *plan, const struct node *node, struct error *err);
 
 /* Writes what changes, up to STORE_OPS_MAX VMs in one transaction; `done` is called exactly once,
  * from the loop: 0; -ESTALE: somebody else wrote in between, plan anew; else as the store said. The
  * plan is the callee's from now on (TAKE). */
 typedef void (*plan_written_fn)(void *ctx, int r, const struct error *err);
 void plan_write(struct node *node, struct plan *plan, plan_written_fn done, void *ctx);
-
-/* The request `apply`. */
-void definitions_apply(struct node *node, struct request *request);

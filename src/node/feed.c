@@ -16,6 +16,7 @@
 #include "node/job.h"
 #include "node/node.h"
 #include "node/records.h"
+#include "node/reread.h"
 #include "node/vm.h"
 #include "util/cleanup.h"
 #include "util/error.h"
@@ -138,7 +139,9 @@ static void on_written(void *ctx, int r, const struct error *err)
 	struct item *item = ctx;
 
 	if (r == -ESTALE && ++item->tries < TRIES) {
-		records_after_refresh(item->feed->node, item_work, item);
+		const char *name = item->event.name;
+
+		reread(item->feed->node, &name, 1, item_work, item);
 		return;
 	}
 	if (r == 0)

@@ -8,6 +8,7 @@
 
 #include "model/config.h"
 #include "node/channel.h"
+#include "node/near.h"
 #include "node/node.h"
 #include "node/renewal.h"
 #include "store/store.h"
@@ -151,6 +152,7 @@ static void take(struct membership *membership, const struct store_entry *entrie
 	json_decref(membership->members);
 	membership->members = members;
 	channel_sift(membership->node);
+	near_members(membership->node);
 }
 
 static void on_listed(void *ctx, int r, const struct store_entry *entries, size_t count,

@@ -40,6 +40,7 @@ struct near {
 	struct node *node;
 	bool on;
 	bool asked, again;
+	bool mend; /* what it lacks is to be put in when it was read */
 	struct store_watch *assign;
 	struct near_vm *vms;
 	sd_event_source *retry;
@@ -50,11 +51,11 @@ static void near_vm_ask(struct near_vm *it);
 
 /* ---- when ---- */
 
-/* Test builds live by it whatever the cluster is. */
-static uint64_t test_interval(void)
+/* In test builds: whatever a listing costs, and with how many members. */
+static uint64_t test_number(const char *name)
 {
 #ifdef DROVER_CHECKPOINTS
-	const char *text = getenv("DROVER_TEST_NEAR");
+	const char *text = getenv(name);
 
 	return text ? strtoull(text, NULL, 10) : 0;
 #else
@@ -62,9 +63,23 @@ static uint64_t test_interval(void)
 #endif
 }
 
+static bool are_many(size_t members)
+{
+	uint64_t few = test_number("DROVER_TEST_FEW");
+
+	if (few > 0)
+		return members > few;
+	return members > FEW || test_number("DROVER_TEST_NEAR") > 0;
+}
+
+/* Written it is long before anybody lives by it, and for long afterwards: not all hear at the same
+ * moment that the cluster has grown or become smaller.  And before it is known how many there are.
+ */
 static bool near_is_written(const struct node *node)
 {
-	return test_interval() > 0 || membership_count(node) > FEW;
+	size_t members = membership_count(node);
+
+	return members == 0 ? membership_identity(node) != NULL : are_many(2 * members);
 }
 
 bool near_is_on(const struct node *node)
@@ -153,8 +168,15 @@ static void try_again(struct near *near, const struct error *err)
 		   near);
 }
 
+bool near_stays(const struct node_vm *vm, const char *node)
+{
+	const char *target = near_is_written(vm->node) ? vm_target(vm) : NULL;
+
+	return target && strcmp(target, node) == 0;
+}
+
 /* Whether it was done is seen at the next look. */
-static void on_dropped(void *ctx, int r, const uint64_t *versions, const struct error *err)
+static void on_index_written(void *ctx, int r, const uint64_t *versions, const struct error *err)
 {
 }
 
@@ -172,7 +194,7 @@ static void index_drop(struct near_vm *it)
 	log_vm(LOG_LEVEL_INFO, it->name,
 	       "is in this node's index and none of its business (any "
 	       "more): taking it out");
-	(void)ask_write(node, &op, 1, node->config->timers.session, on_dropped, NULL, NULL);
+	(void)ask_write(node, &op, 1, node->config->timers.session, on_index_written, NULL, NULL);
 	it->indexed = 0;
 }
 
@@ -273,6 +295,56 @@ void near_look(struct node *node)
 
 /* ---- the index ---- */
 
+static bool is_to_be_indexed(const struct node_vm *vm)
+{
+	const char *target = vm_target(vm);
+
+	return (target && names_us(vm, target)) || names_us(vm, vm->owner.to) ||
+	       names_us(vm, vm->owner.feeder) ||
+	       (vm->owner.phase != OWNER_OFF && names_us(vm, vm->owner.node));
+}
+
+/* Only if what makes it our business is as we know it. */
+static void index_add(const struct node_vm *vm)
+{
+	static const enum vm_leaf reasons[] = { VM_DEFINITION, VM_PLACEMENT, VM_OWNER };
+	struct node *node = vm->node;
+	char keys[ARRAY_SIZE(reasons) + 1][RECORD_KEY_SIZE];
+	json_auto_t *entry = json_pack("{s:i}", "v", 1);
+	struct store_op ops[ARRAY_SIZE(reasons) + 1];
+	size_t n = 0;
+
+	for (; n < ARRAY_SIZE(reasons); n++)
+		ops[n] = (struct store_op){
+			.kind = STORE_CHECK,
+			.key = key_vm(keys[n], vm->name, vm_leaf_name(reasons[n])),
+			.expected = vm->version[reasons[n]],
+		};
+	ops[n] = (struct store_op){ .kind = STORE_PUT,
+				    .key = key_assign(keys[n], node->config->node, vm->name),
+				    .expected = STORE_ABSENT,
+				    .value = entry };
+	log_vm(LOG_LEVEL_INFO, vm->name,
+	       "is this node's business and not in its index: putting it in");
+	(void)ask_write(node, ops, n + 1, node->config->timers.session, on_index_written, NULL,
+			NULL);
+}
+
+/* All were listed, and then the index was. */
+static void index_mend(struct near *near)
+{
+	const struct node *node = near->node;
+
+	near->mend = false;
+	for (size_t i = 0; i < node->n_vms; i++) {
+		const struct node_vm *vm = node->vms[i];
+		const struct near_vm *it = is_to_be_indexed(vm) ? near_find(near, vm->name) : NULL;
+
+		if (it && !it->indexed)
+			index_add(vm);
+	}
+}
+
 static void on_indexed(void *ctx, int r, const struct store_entry *entries, size_t count,
 		       const struct error *err)
 {
@@ -299,6 +371,8 @@ static void on_indexed(void *ctx, int r, const struct store_entry *entries, size
 	near_look(near->node);
 	if (near->again)
 		index_ask(near);
+	else if (near->mend)
+		index_mend(near);
 }
 
 static void index_ask(struct near *near)
@@ -356,10 +430,13 @@ static void end(struct near *near)
 
 uint64_t near_decide(struct node *node, uint64_t took_usec)
 {
-	uint64_t interval = test_interval();
+	uint64_t interval = test_number("DROVER_TEST_NEAR");
+	size_t members = membership_count(node);
 
-	if (interval == 0 && membership_count(node) > FEW)
-		interval = took_usec * SHARE * membership_count(node);
+	if (!are_many(members))
+		interval = 0;
+	else if (interval == 0)
+		interval = took_usec * SHARE * members;
 	if (!node->near) {
 		node->near = xcalloc(1, sizeof(*node->near));
 		node->near->node = node;
@@ -368,7 +445,15 @@ uint64_t near_decide(struct node *node, uint64_t took_usec)
 		end(node->near);
 	if (interval < OFTEN || (!node->near->on && begin(node->near) < 0))
 		return 0;
+	node->near->mend = true;
+	index_ask(node->near);
 	return interval;
+}
+
+void near_members(struct node *node)
+{
+	if (near_is_on(node) && !are_many(membership_count(node)))
+		records_refresh(node);
 }
 
 struct near *near_close(struct near *near)

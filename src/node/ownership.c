@@ -8,6 +8,7 @@
 #include "model/config.h"
 #include "model/records.h"
 #include "node/job.h"
+#include "node/near.h"
 #include "node/node.h"
 #include "node/offer.h"
 #include "node/orders.h"
@@ -206,7 +207,7 @@ static size_t index_ops(const struct node_vm *vm, const struct owner *after, jso
 	indexed_nodes(after, after_nodes);
 	for (size_t i = 0; i < 2 * INDEXED; i++) {
 		const char *node = i < INDEXED ? before_nodes[i] : after_nodes[i - INDEXED];
-		bool stays = is_indexed(after_nodes, node), again = !*node;
+		bool stays = is_indexed(after_nodes, node) || near_stays(vm, node), again = !*node;
 
 		for (size_t j = 0; j < count; j++)
 			again |= strcmp(done[j], node) == 0;
