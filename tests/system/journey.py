@@ -80,6 +80,43 @@ def timelines(host, name):
 	return [json.loads(line) for line in text.splitlines()]
 
 
+def happened(host, name, event):
+	"""How often its keepers told that; `drover events` would ask the node that has the VM now."""
+	return host.text(host.vm_log(name, 'events.jsonl')).count(f'"event":"{event}"')
+
+
+class Lives:
+	"""That a guest that has booted anew is not heard in its former life any more, on any host.
+
+	What is heard is read in passes over all hosts.  So what is found in the second pass after that in
+	which a life began was said after its beginning, whatever the order within a pass."""
+	REACH = 50  # ticks whose lines may be missing in a row
+
+	def __init__(self):
+		self.passed, self.begun, self.last = 0, [], []
+		self.faults = []
+
+	def pass_over(self):
+		self.passed += 1
+
+	def begin(self):
+		self.begun.append(self.passed)
+		self.last.append(0)
+
+	def tick(self, host, seq):
+		if not self.last:
+			self.begun, self.last = [self.passed], [seq]
+		for i in reversed(range(len(self.last))):
+			if self.last[i] <= seq <= self.last[i] + self.REACH:
+				self.last[i] = seq
+				self.look(host, seq, i)
+				return
+
+	def look(self, host, seq, life):
+		if life + 1 < len(self.begun) and self.passed > self.begun[life + 1] + 1:
+			self.faults.append(f'tick {seq} of a life that was over on {host.name}')
+
+
 class Witness:
 	"""Hears what a micro guest says on all hosts.  Each tick is said once, on one of them, and none
 	is missing but those whose line was cut in two by a switch: what is left of it on either side is
@@ -94,6 +131,7 @@ class Witness:
 		self.offsets, self.rests, self.cut = {}, {}, {}
 		self.ticks, self.faults = {}, []
 		self.number, self.disk_faults = None, []
+		self.lives = Lives()
 		self.done, self.lock = threading.Event(), threading.Lock()
 		for host in hosts:
 			path = host.vm_log(name, 'serial.log')
@@ -112,6 +150,7 @@ class Witness:
 		with self.lock:
 			for host in self.hosts:
 				self.read_one(host)
+			self.lives.pass_over()
 
 	def read_one(self, host):
 		try:
@@ -137,9 +176,12 @@ class Witness:
 	def take(self, host, line):
 		if match := DISK_LINE.match(line):
 			self.take_disk(host, int(match[1], 16), int(match[2], 16))
+		if b'MICRO-UP' in line:
+			self.lives.begin()
 		match = LINE.match(line)
 		if not match:
 			return
+		self.lives.tick(host, int(match[1], 16))
 		seq, bad = int(match[1], 16), int(match[2], 16)
 		if seq in self.ticks:
 			self.faults.append(f'tick {seq} on {self.ticks[seq].name} and on {host.name}')
@@ -179,6 +221,9 @@ class Witness:
 		if len(missing) > 2 * moves:
 			self.faults.append(f'ticks {missing[:9]} are missing, {len(missing)} in {moves} moves')
 		self.complain(self.faults)
+
+	def check_lives(self):
+		self.complain(self.lives.faults)
 
 	def complain(self, faults):
 		if faults:

@@ -3,10 +3,12 @@
 halted, and what has to hold afterwards.  For the kill tests of migration and its campaign."""
 import contextlib
 import json
+import os
 import pathlib
 import signal
+import socket
 
-from drover import Failure, Host, micro, wait
+from drover import Failure, Host, micro, pidfd_getfd, wait
 from field import Loopback
 from journey import DISK_WORDS, Witness, dump, make_cluster, share_volumes, wait_runs_on
 
@@ -25,12 +27,42 @@ OF_DISKS = ['keeper.source.mirrored', 'keeper.source.mirror-end', 'keeper.source
 	'keeper.source.stopped', 'keeper.source.finish', 'keeper.receive.take', 'keeper.receive.running']
 RECORD = ['keeper.owner.asking', 'keeper.owner.answered', 'agent.owner-write', 'agent.owner-written']
 
+OF_POSTCOPY = ['keeper.source.postcopy', 'keeper.source.postcopy-stopped', 'keeper.source.reopened',
+	'keeper.source.resumed', 'keeper.receive.postcopy-agreed', 'keeper.receive.reopened',
+	'keeper.receive.all-here']
+
 STEPS = [*[('S', step) for step in SOURCE + RECORD], *[('T', step) for step in TARGET + RECORD]]
 DISK_STEPS = [('S' if '.source.' in step else 'T', step) for step in OF_DISKS]
+POSTCOPY_STEPS = [('S' if '.source.' in step else 'T', step) for step in OF_POSTCOPY]
 # Who is left alone waits this long, not a minute.
 TIMERS = {'migration_keep': '3s', 'migration_offer': '10s'}
 # An election of the servers takes less.
 TIMERS_OF_FIELD = {'session': '8s', 'migration_stall': '5s'}
+# A guest whose time is over before its memory was sent, where it has little bandwidth.
+POSTCOPY_WORDS = 'hz=100 ws=16 rate=32'
+FILLED = 80  # ticks after which it has written to all of that
+
+
+def wait_filled(host):
+	def last_tick():
+		lines = [line.split() for line in host.serial(NAME).split('\n')[-9:-1]]
+		return max((int(line[1], 16) for line in lines if line[:1] == ['C'] and len(line) == 5), default=0)
+	host.wait(lambda: last_tick() >= FILLED, 'it has written enough')
+
+
+def phase(host):
+	return ((host.vm(NAME) or {}).get('migration') or {}).get('phase')
+
+
+def break_stream(host):
+	"""Of QEMU's connections only the stream is TCP.  How many there were."""
+	process, broken = host.qemu(NAME), 0
+	for number in os.listdir(f'/proc/{process.pid}/fd'):
+		with contextlib.suppress(OSError), socket.socket(fileno=pidfd_getfd(process.fd, int(number))) as end:
+			if end.family in (socket.AF_INET, socket.AF_INET6):
+				end.shutdown(socket.SHUT_RDWR)
+				broken += 1
+	return broken
 
 
 @contextlib.contextmanager
@@ -69,7 +101,7 @@ class Scene:
 
 	def definition(self, host):
 		words = {'words': DISK_WORDS} if 'disk' in self.parameters else {}
-		return micro(NAME, kvm_host=host.name, **words, **self.parameters)
+		return micro(NAME, kvm_host=host.name, **(words | self.parameters))
 
 	def send(self, target):
 		"""Changes where it belongs; whichever agent lives can be told."""

@@ -1,54 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """A guest that may goes on at the target when the time of its migration is over, and its memory
 follows.  It has a working set of 16 MiB and little bandwidth, so that most of it is still to come."""
-import contextlib
-import fcntl
 import os
-import pathlib
 import signal
-import socket
 
 import pytest
 
 import drover
-from drover import micro, pidfd_getfd
-from journey import Witness, make_cluster, timelines, wait_runs_on
-from moves import staged
+import userfault
+from drover import micro
+from journey import Witness, happened, make_cluster, timelines, wait_runs_on
+from moves import FILLED, NAME, POSTCOPY_WORDS, break_stream, phase, staged, wait_filled
 from test_kill import has_checkpoints
 
-RIGHT = pathlib.Path('/proc/sys/vm/unprivileged_userfaultfd')
-WORDS = 'hz=100 ws=16 rate=32'
-FILLED = 80  # ticks after which it has written to all of that
-# What was there before the first of all runs of these tests on this machine.
-NOTE = pathlib.Path('/run/drover-test-userfaultfd')
-
-
 @pytest.fixture(scope='module', autouse=True)
-def right_to_handle_faults():
-	"""QEMU before 8.0 asks for it by a system call that the kernel gives to root only, unless this is set."""
-	if not os.access(RIGHT, os.W_OK):
-		pytest.skip('vm.unprivileged_userfaultfd cannot be set here')
-	with open(f'{NOTE}.lock', 'w', encoding='ascii') as gate, open(NOTE, 'a+', encoding='ascii') as note:
-		fcntl.flock(gate, fcntl.LOCK_EX)
-		note.seek(0)
-		before = note.read() or RIGHT.read_text(encoding='ascii')
-		try:
-			RIGHT.write_text('1', encoding='ascii')
-		except OSError:
+def right():
+	with userfault.right_to_handle_faults() as given:
+		if not given:
 			pytest.skip('vm.unprivileged_userfaultfd cannot be set here')
-		note.truncate(0)
-		note.write(before)
-		note.flush()
-		fcntl.flock(note, fcntl.LOCK_SH)
-		fcntl.flock(gate, fcntl.LOCK_UN)
 		yield
-		fcntl.flock(gate, fcntl.LOCK_EX)
-		try:
-			fcntl.flock(note, fcntl.LOCK_EX | fcntl.LOCK_NB)
-		except BlockingIOError:
-			return  # others still need it, and the last one puts it back
-		RIGHT.write_text(before, encoding='ascii')
-		note.truncate(0)
 
 
 # Where a keeper, an agent or QEMU of one side is killed.
@@ -73,43 +43,32 @@ def cluster(new_host, directory, **timers):
 
 
 def start_on(host, **parameters):
-	host.apply(micro('m1', words=WORDS, kvm_host=host.name, migration_postcopy=True, **parameters))
-	host.wait_state('m1', 'running')
+	host.apply(micro(NAME, words=POSTCOPY_WORDS, kvm_host=host.name, migration_postcopy=True, **parameters))
+	host.wait_state(NAME, 'running')
 	wait_filled(host)
 
 
-def wait_filled(host):
-	def last_tick():
-		lines = [line.split() for line in host.serial('m1').split('\n')[-9:-1]]
-		return max((int(line[1], 16) for line in lines if line[:1] == ['C'] and len(line) == 5), default=0)
-	host.wait(lambda: last_tick() >= FILLED, 'it has written enough')
-
-
 def send(host, to, bandwidth='2M', **options):
-	host.cli('migrate', 'm1', '--to', to.name, '--bandwidth', bandwidth, '--no-wait', **options)
-
-
-def phase(host):
-	return ((host.vm('m1') or {}).get('migration') or {}).get('phase')
+	host.cli('migrate', NAME, '--to', to.name, '--bandwidth', bandwidth, '--no-wait', **options)
 
 
 def wait_phase(host, *wanted):
-	host.wait(lambda: phase(host) in wanted, f'm1 on {host.name} is {" or ".join(wanted)}')
+	host.wait(lambda: phase(host) in wanted, f'{NAME} on {host.name} is {" or ".join(wanted)}')
 
 
 def test_when_its_time_is_over_it_goes_on_at_the_target_and_its_memory_follows(new_host, tmp_path):
 	pair = alpha, beta = cluster(new_host, tmp_path)
 	start_on(alpha)
-	with Witness(pair, 'm1') as witness:
+	with Witness(pair, NAME) as witness:
 		send(alpha, beta)
 		wait_phase(beta, 'fetching pages')
-		assert beta.vm('m1')['state'] == 'running'
-		assert "follows from node 'alpha'" in beta.vm('m1')['reason']
+		assert beta.vm(NAME)['state'] == 'running'
+		assert "follows from node 'alpha'" in beta.vm(NAME)['reason']
 		witness.more(3)
-		wait_runs_on(pair, 'm1', beta)
+		wait_runs_on(pair, NAME, beta)
 		witness.check(moves=1)
 	alpha.wait(lambda: not alpha.left(), 'nothing of it is left where it was')
-	[line] = timelines(alpha, 'm1')
+	[line] = timelines(alpha, NAME)
 	assert line['result'] == 'moved'
 	names = [entry['phase'] for entry in line['phases']]
 	assert names.index('copying') < names.index('postcopy') < names.index('postcopy-active')
@@ -118,76 +77,59 @@ def test_when_its_time_is_over_it_goes_on_at_the_target_and_its_memory_follows(n
 def test_what_is_copied_in_time_needs_no_postcopy_although_it_may(new_host, tmp_path):
 	pair = alpha, beta = make_cluster(new_host, tmp_path)
 	start_on(alpha)
-	with Witness(pair, 'm1') as witness:
+	with Witness(pair, NAME) as witness:
 		send(alpha, beta, bandwidth='200M')
-		wait_runs_on(pair, 'm1', beta)
-		beta.wait(lambda: beta.vm('m1')['epoch'] == 4, 'the record names nobody any more who has pages')
+		wait_runs_on(pair, NAME, beta)
+		beta.wait(lambda: beta.vm(NAME)['epoch'] == 4, 'the record names nobody any more who has pages')
 		witness.check(moves=1)
 	alpha.wait(lambda: not alpha.left(), 'nothing of it is left where it was')
-	assert not happened(alpha, 'postcopy')
-
-
-def happened(host, event):
-	"""How often its keepers told that; `drover events` would ask the node that has the VM now."""
-	return host.text(host.vm_log('m1', 'events.jsonl')).count(f'"event":"{event}"')
-
-
-def break_stream(host):
-	"""Of QEMU's connections only the stream is TCP."""
-	process = host.qemu('m1')
-	broken = 0
-	for number in os.listdir(f'/proc/{process.pid}/fd'):
-		with contextlib.suppress(OSError), socket.socket(fileno=pidfd_getfd(process.fd, int(number))) as end:
-			if end.family in (socket.AF_INET, socket.AF_INET6):
-				end.shutdown(socket.SHUT_RDWR)
-				broken += 1
-	return broken
+	assert not happened(alpha, NAME, 'postcopy')
 
 
 @pytest.mark.asan
 def test_a_stream_that_breaks_is_replaced_as_often_as_it_breaks(new_host, tmp_path):
 	pair = alpha, beta = cluster(new_host, tmp_path)
 	start_on(alpha)
-	with Witness(pair, 'm1') as witness:
+	with Witness(pair, NAME) as witness:
 		send(alpha, beta, bandwidth='1M')
 		wait_phase(beta, 'fetching pages')
 		for count in (1, 2):
 			assert break_stream(alpha) == 1
-			alpha.wait(lambda n=count: happened(alpha, 'postcopy-recovered') == n, 'it is mended')
-		wait_runs_on(pair, 'm1', beta)
+			alpha.wait(lambda n=count: happened(alpha, NAME, 'postcopy-recovered') == n, 'it is mended')
+		wait_runs_on(pair, NAME, beta)
 		witness.check(moves=1)
 	alpha.wait(lambda: not alpha.left(), 'nothing of it is left where it was')
-	names = [entry['phase'] for entry in timelines(alpha, 'm1')[0]['phases']]
+	names = [entry['phase'] for entry in timelines(alpha, NAME)[0]['phases']]
 	assert names.count('postcopy-paused') == 2 and names.count('postcopy-active') == 3
 
 
 def test_a_keeper_that_passes_a_second_stream_on_may_die(new_host, tmp_path):
 	pair = alpha, beta = cluster(new_host, tmp_path)
 	start_on(alpha)
-	with Witness(pair, 'm1') as witness:
+	with Witness(pair, NAME) as witness:
 		send(alpha, beta, bandwidth='1M')
 		wait_phase(beta, 'fetching pages')
 		break_stream(alpha)
-		alpha.wait(lambda: happened(alpha, 'postcopy-recovered'), 'it is mended')
-		beta.keeper('m1').kill()
-		wait_runs_on(pair, 'm1', beta)
+		alpha.wait(lambda: happened(alpha, NAME, 'postcopy-recovered'), 'it is mended')
+		beta.keeper(NAME).kill()
+		wait_runs_on(pair, NAME, beta)
 		witness.check(moves=1)
-	assert [entry['phase'] for entry in timelines(alpha, 'm1')[0]['phases']].count('postcopy-paused') == 2
+	assert [entry['phase'] for entry in timelines(alpha, NAME)[0]['phases']].count('postcopy-paused') == 2
 
 
 def test_a_stream_in_which_nothing_flows_is_broken_and_replaced(new_host, tmp_path):
 	pair = alpha, beta = cluster(new_host, tmp_path, migration_stall='2s')
 	start_on(alpha)
-	with Witness(pair, 'm1') as witness:
+	with Witness(pair, NAME) as witness:
 		send(alpha, beta, bandwidth='1M')
 		wait_phase(beta, 'fetching pages')
-		qemu = beta.qemu('m1')
+		qemu = beta.qemu(NAME)
 		qemu.signal(signal.SIGSTOP)
-		alpha.wait(lambda: happened(alpha, 'postcopy-broken'), 'it is seen that nothing flows')
+		alpha.wait(lambda: happened(alpha, NAME, 'postcopy-broken'), 'it is seen that nothing flows')
 		qemu.signal(signal.SIGCONT)
-		wait_runs_on(pair, 'm1', beta)
+		wait_runs_on(pair, NAME, beta)
 		witness.check(moves=1)
-	assert happened(alpha, 'postcopy-recovered')
+	assert happened(alpha, NAME, 'postcopy-recovered')
 
 
 def test_a_user_may_stop_a_guest_whose_memory_is_still_on_its_way(new_host, tmp_path):
@@ -195,8 +137,8 @@ def test_a_user_may_stop_a_guest_whose_memory_is_still_on_its_way(new_host, tmp_
 	start_on(alpha)
 	send(alpha, beta, bandwidth='1M')
 	wait_phase(beta, 'fetching pages')
-	beta.cli('kill', 'm1')
-	beta.wait_state('m1', 'off')
+	beta.cli('kill', NAME)
+	beta.wait_state(NAME, 'off')
 	for host in (alpha, beta):
 		host.wait(lambda h=host: not h.left(), f'nothing of it is left on {host.name}')
 
@@ -206,61 +148,61 @@ def test_that_the_pages_are_lost_is_told_by_whoever_comes_next(new_host, tmp_pat
 	start_on(alpha)
 	send(alpha, beta, bandwidth='1M')
 	wait_phase(beta, 'fetching pages')
-	agent, keeper, qemu = alpha.agent_process, alpha.keeper('m1'), alpha.qemu('m1')
+	agent, keeper, qemu = alpha.agent_process, alpha.keeper(NAME), alpha.qemu(NAME)
 	for process in (agent, keeper, qemu):
 		process.kill()
 	alpha.reap_agent()
 	alpha.start_agent()
-	beta.wait(lambda: happened(beta, 'memory-lost'), 'the target hears of it')
-	wait_runs_on(pair, 'm1', beta)
+	beta.wait(lambda: happened(beta, NAME, 'memory-lost'), 'the target hears of it')
+	wait_runs_on(pair, NAME, beta)
 	alpha.wait(lambda: not alpha.left(), 'nothing of it is left where it was')
 
 
 def test_a_migration_in_postcopy_has_no_way_back(new_host, tmp_path):
 	pair = alpha, beta = cluster(new_host, tmp_path)
 	start_on(alpha)
-	with Witness(pair, 'm1') as witness:
+	with Witness(pair, NAME) as witness:
 		send(alpha, beta)
 		wait_phase(beta, 'fetching pages')
-		refused = beta.drover('migrate', 'm1', '--cancel')
+		refused = beta.drover('migrate', NAME, '--cancel')
 		assert refused.rc and 'no way back' in refused.err, refused
-		wait_runs_on(pair, 'm1', beta)
+		wait_runs_on(pair, NAME, beta)
 		witness.check(moves=1)
 
 
 def test_where_postcopy_cannot_be_that_is_said_at_the_start_and_the_deadline_ends_the_migration(new_host, tmp_path):
 	pair = alpha, beta = cluster(new_host, tmp_path, migration_deadline='2s')
 	start_on(alpha)
-	host_says = RIGHT.read_text(encoding='ascii')
-	with Witness(pair, 'm1') as witness:
+	host_says = userfault.RIGHT.read_text(encoding='ascii')
+	with Witness(pair, NAME) as witness:
 		try:
-			RIGHT.write_text('0', encoding='ascii')
+			userfault.RIGHT.write_text('0', encoding='ascii')
 			send(alpha, beta, bandwidth='1M')
-			alpha.wait(lambda: happened(alpha, 'postcopy-impossible'), 'it is said')
+			alpha.wait(lambda: happened(alpha, NAME, 'postcopy-impossible'), 'it is said')
 		finally:
-			RIGHT.write_text(host_says, encoding='ascii')
-		told = alpha.text(alpha.vm_log('m1', 'events.jsonl'))
+			userfault.RIGHT.write_text(host_says, encoding='ascii')
+		told = alpha.text(alpha.vm_log(NAME, 'events.jsonl'))
 		assert 'vm.unprivileged_userfaultfd' in told and "node 'beta'" in told
-		alpha.wait(lambda: happened(alpha, 'migration-failed'), 'its time is over')
-		alpha.cli('migrate', 'm1', '--cancel')
-		wait_runs_on(pair, 'm1', alpha)
+		alpha.wait(lambda: happened(alpha, NAME, 'migration-failed'), 'its time is over')
+		alpha.cli('migrate', NAME, '--cancel')
+		wait_runs_on(pair, NAME, alpha)
 		witness.check(moves=1)
-	assert not happened(alpha, 'postcopy')
+	assert not happened(alpha, NAME, 'postcopy')
 
 
 def test_with_disks_that_come_along_there_is_no_postcopy(new_host, tmp_path):
 	pair = alpha, beta = make_cluster(new_host, tmp_path)
 	start_on(alpha, disk=1)
 	send(alpha, beta, bandwidth='100M')
-	wait_runs_on(pair, 'm1', beta)
-	assert 'disks come along' in alpha.text(alpha.vm_log('m1', 'events.jsonl'))
-	assert not happened(alpha, 'postcopy')
+	wait_runs_on(pair, NAME, beta)
+	assert 'disks come along' in alpha.text(alpha.vm_log(NAME, 'events.jsonl'))
+	assert not happened(alpha, NAME, 'postcopy')
 
 
 @pytest.fixture(scope='module')
 def scene(tmp_path_factory):
 	with staged(tmp_path_factory.mktemp('kill'), timers={'migration_deadline': '500ms'},
-			words=WORDS, migration_postcopy=True, migration_bandwidth='4M') as it:
+			words=POSTCOPY_WORDS, migration_postcopy=True, migration_bandwidth='4M') as it:
 		yield it
 
 
@@ -268,7 +210,7 @@ def strike_at(scene, where, step, who):
 	source = scene.source
 	[target] = [host for host in scene.hosts if host is not source]
 	armed = source if where == 'S' else target
-	before = happened(source, 'postcopy')
+	before = happened(source, NAME, 'postcopy')
 	wait_filled(source)
 	armed.hold_at(step)
 	scene.send(target)
@@ -279,7 +221,7 @@ def strike_at(scene, where, step, who):
 	holder.signal(signal.SIGCONT)
 	scene.revive()
 	scene.arrive(target, deadline=2 * drover.DEADLINE)
-	assert happened(source, 'postcopy') > before
+	assert happened(source, NAME, 'postcopy') > before
 	return target
 
 
@@ -305,4 +247,4 @@ def test_with_the_last_copy_of_a_page_the_guest_is_lost_and_started_anew(scene, 
 		witness.check(moves=1)
 		assert min(witness.ticks) < FILLED
 	if case[1:] == ('keeper.source.running', 'S-qemu'):
-		assert happened(target, 'memory-lost')
+		assert happened(target, NAME, 'memory-lost')
