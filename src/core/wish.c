@@ -12,7 +12,7 @@ enum vm_wish wish_of(const struct wish_input *input)
 	if (input->mode == NODE_STOPPED)
 		return WISH_NODE_STOPPED;
 	if (input->order == ORDER_PAUSE)
-		return WISH_PAUSE;
+		return input->bystander ? WISH_ELSEWHERE : WISH_PAUSE;
 	if (input->source_gone || input->hands_off)
 		return WISH_HANDS_OFF;
 	return input->here ? WISH_RUN : WISH_ELSEWHERE;

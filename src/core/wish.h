@@ -14,11 +14,13 @@ struct wish_input {
 	enum node_mode mode;
 	enum order_kind order;
 	bool source_gone; /* the definition's file was deleted */
+	bool bystander;	  /* nothing of it is here, and another node has it or should have it */
 };
 
 /* First hit wins: `online: false`, an administrative stop, a stopped node, a pause, hands off,
- * another node, run.  An explicit wish to be off or stopped goes before "hands off", which only
- * says that silence about the host is never read as "stop" (fc-qemu.md section 5, W1, K16). */
+ * another node, run.  A pause is for who has the VM, or should: to others it is on another node. An
+ * explicit wish to be off or stopped goes before "hands off", which only says that silence about
+ * the host is never read as "stop" (fc-qemu.md section 5, W1, K16). */
 enum vm_wish wish_of(const struct wish_input *input);
 
 /* Should no QEMU of this VM be here? */

@@ -63,13 +63,19 @@ static bool off_with_disks_elsewhere(const struct keeper *keeper)
 	return ownership_held_elsewhere(keeper) && keeper->ownership->record.phase == OWNER_OFF;
 }
 
+static const char *target_of(const struct keeper *keeper)
+{
+	const char *target = keeper->want.move.target;
+
+	return *target ? target : keeper->want.definition->kvm_host;
+}
+
 /* Nothing runs: why not, and what would change that (I2). */
 static enum vm_state describe_absent(const struct keeper *keeper, char *reason, size_t size)
 {
 	char next[CLOCK_TEXT_SIZE];
 
-	if (wish_explain_off(keeper->want.wish, keeper->name, keeper->want.definition->kvm_host,
-			     reason, size))
+	if (wish_explain_off(keeper->want.wish, keeper->name, target_of(keeper), reason, size))
 		return VM_OFF;
 	if (migration_may_receive(keeper) && !*keeper->failure)
 		return set_reason(reason, size, VM_OFF, "about to take it over from node '%s'",
@@ -107,8 +113,7 @@ static enum vm_state describe_present(const struct keeper *keeper, char *reason,
 				reason, size, VM_RUNNING,
 				"it belongs on node '%s' and runs here until that node "
 				"takes it over; 'drover ls' there shows what it waits for",
-				keeper->want.move.target[0] ? keeper->want.move.target
-							    : keeper->want.definition->kvm_host);
+				target_of(keeper));
 		/* A pause that failed, say. */
 		return set_reason(reason, size, VM_RUNNING, "%s", keeper->failure);
 	case SITUATION_PAUSED:

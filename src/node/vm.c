@@ -136,6 +136,18 @@ const char *vm_target(const struct node_vm *vm)
 	return node;
 }
 
+static bool is_held_by_another(const struct node_vm *vm)
+{
+	return vm->version[VM_OWNER] && vm->owner.phase != OWNER_OFF &&
+	       strcmp(vm->owner.node, vm->node->config->node) != 0;
+}
+
+static bool is_bystander(const struct node_vm *vm)
+{
+	return (is_held_by_another(vm) || strcmp(vm_target(vm), vm->node->config->node) != 0) &&
+	       !vm_is_here(vm);
+}
+
 enum vm_wish vm_wish_under(const struct node_vm *vm, enum order_kind order)
 {
 	const struct definition *definition = vm->definition;
@@ -150,8 +162,19 @@ enum vm_wish vm_wish_under(const struct node_vm *vm, enum order_kind order)
 		.mode = vm->node->mode,
 		.order = order,
 		.source_gone = vm->record.gone,
+		.bystander = is_bystander(vm),
 	};
 	return wish_of(&input);
+}
+
+/* Whom a wish of "elsewhere" means: a paused guest is not fetched home. */
+static const char *other_node(const struct node_vm *vm)
+{
+	const char *target = vm_target(vm);
+
+	if (target && strcmp(target, vm->node->config->node) == 0 && is_held_by_another(vm))
+		return vm->owner.node;
+	return target;
 }
 
 static void explain_off(struct node_vm *vm)
@@ -160,7 +183,7 @@ static void explain_off(struct node_vm *vm)
 
 	if (!vm->definition)
 		return;
-	(void)wish_explain_off(vm->wish, vm->name, vm_target(vm), vm->off_reason,
+	(void)wish_explain_off(vm->wish, vm->name, other_node(vm), vm->off_reason,
 			       sizeof(vm->off_reason));
 	/* Of the two causes we know which. */
 	if (vm->wish != WISH_HANDS_OFF)

@@ -33,6 +33,16 @@ static bool belongs_here(const struct step *step)
 	return node_number(node) == step->move.node;
 }
 
+static bool is_bystander(const struct step *step)
+{
+	const struct record *record = &step->site->record;
+	const bool held = record->phase != OWNER_OFF;
+
+	if (step->site->copy != COPY_NONE || (held && record->node == step->move.node))
+		return false;
+	return held || !belongs_here(step);
+}
+
 enum vm_wish site_wish(const struct step *step)
 {
 	const struct wish_input input = {
@@ -42,6 +52,7 @@ enum vm_wish site_wish(const struct step *step)
 		.order = step->vm->stop	   ? ORDER_STOP
 			 : step->vm->pause ? ORDER_PAUSE
 					   : ORDER_NONE,
+		.bystander = is_bystander(step),
 	};
 
 	return wish_of(&input);

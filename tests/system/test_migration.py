@@ -210,9 +210,11 @@ def test_a_paused_guest_stays_until_it_is_let_go_on(pair):
 	alpha, beta = pair
 	start_on(alpha)
 	alpha.cli('pause', 'm1')
-	send(alpha, beta)
-	beta.wait(lambda: (beta.vm('m1') or {}).get('wish') in ('run', 'pause'), 'the target knows of it')
+	beta.wait(lambda: (beta.vm('m1') or {}).get('state') == 'paused', 'the target knows of the pause')
+	send(beta, beta)
+	alpha.wait(lambda: alpha.vm('m1')['target'] == 'beta', 'both know where it belongs')
 	assert alpha.vm('m1')['state'] == 'paused'
+	assert 'started its keeper' not in beta.agent_log(), 'nothing is to be done there yet'
 	alpha.cli('resume', 'm1', '--no-wait')
 	wait_runs_on(pair, 'm1', beta)
 

@@ -90,6 +90,20 @@ static void the_first_that_has_a_say_makes_the_wish(void **state)
 		assert_wish(&cases[i]);
 }
 
+/* Nor is the one fetched home that is paused elsewhere. */
+static void a_pause_concerns_who_has_the_vm_or_should(void **state)
+{
+	struct wish_input input = { .online = true, .order = ORDER_PAUSE, .bystander = true };
+
+	assert_int_equal(wish_of(&input), WISH_ELSEWHERE);
+	input.here = true;
+	assert_int_equal(wish_of(&input), WISH_ELSEWHERE);
+	input.order = ORDER_STOP;
+	assert_int_equal(wish_of(&input), WISH_STOP);
+	input.order = ORDER_NONE;
+	assert_int_equal(wish_of(&input), WISH_RUN);
+}
+
 static void a_definition_that_says_offline_goes_before_all(void **state)
 {
 	static const char *const hosts[] = { HOST_ABSENT, HERE, OTHER, "" };
@@ -1230,6 +1244,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_first_that_has_a_say_makes_the_wish),
+		cmocka_unit_test(a_pause_concerns_who_has_the_vm_or_should),
 		cmocka_unit_test(a_definition_that_says_offline_goes_before_all),
 		cmocka_unit_test(a_deleted_file_that_said_offline_is_hands_off),
 		cmocka_unit_test(stop_off_and_a_stopped_node_mean_down_and_nothing_else_does),
