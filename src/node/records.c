@@ -28,7 +28,8 @@
 /* The first change is looked at at once, those after it a little later; so a storm of starts does
  * not become a storm of listings. */
 #define REST (50 * USEC_PER_MSEC)
-#define REST_SHARE 10 /* at most a tenth of our time goes into listings */
+#define REST_SHARE 10		     /* at most a tenth of our time goes into listings... */
+#define REST_MAX (20 * USEC_PER_SEC) /* ...unless it was a server that was slow */
 #define DAMAGED_AGAIN (5 * USEC_PER_SEC)
 
 struct waiter {
@@ -227,6 +228,13 @@ static void next_look(struct records *records, uint64_t took)
 		look_when_rested(records);
 }
 
+static uint64_t rest_after(uint64_t now, uint64_t took)
+{
+	uint64_t rest = REST + took * REST_SHARE;
+
+	return now + (rest < REST_MAX ? rest : REST_MAX);
+}
+
 static void on_listed(void *ctx, int r, const struct store_entry *entries, size_t count,
 		      const struct error *err)
 {
@@ -234,7 +242,7 @@ static void on_listed(void *ctx, int r, const struct store_entry *entries, size_
 	uint64_t now = clock_now();
 
 	records->asked = false;
-	records->rest_until = now + REST + (now - records->asked_at) * REST_SHARE;
+	records->rest_until = rest_after(now, r < 0 ? 0 : now - records->asked_at);
 	if (r < 0) {
 		listing_failed(records, r, err);
 	} else {

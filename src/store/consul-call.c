@@ -149,6 +149,23 @@ int consul_call_add(struct consul *consul, struct consul_call *call, uint64_t ti
 	return 0;
 }
 
+/* A server that hangs would hold up what is behind its answer until the longest deadline is over.
+ * Not writes: they may have been carried out. */
+void consul_calls_again(struct consul *consul)
+{
+	for (struct consul_call *call = consul->first; call; call = call->next) {
+		int r;
+
+		if (call->kind == CONSUL_WRITE || !call->ask.transfer ||
+		    call->ask.server == consul->server)
+			continue;
+		consul_ask_cancel(&call->ask);
+		r = call->start(call, &call->err);
+		if (r < 0)
+			call_finish(call, r);
+	}
+}
+
 int consul_call_start(struct consul *consul, struct error *err)
 {
 	int r;

@@ -206,6 +206,7 @@ static void rotate(struct consul_ask *ask, const struct http_answer *answer)
 			    consul->servers[consul->server]);
 	consul->rotating = true;
 	consul_watch_again(consul);
+	consul_calls_again(consul);
 }
 
 static void on_answer(void *ctx, const struct http_answer *answer)

@@ -125,6 +125,7 @@ int consul_call_add(struct consul *consul, struct consul_call *call, uint64_t ti
 		    struct error *err);
 int consul_call_start(struct consul *consul, struct error *err);
 void consul_call_done(struct consul *consul);
+void consul_calls_again(struct consul *consul); /* another server is asked now */
 
 /* consul-entry.c */
 int consul_get(struct store *store, const char *key, store_get_fn reply, void *ctx,

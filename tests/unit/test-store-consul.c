@@ -322,6 +322,7 @@ static void a_damaged_value_is_named(void **state)
 struct peer {
 	int fd, port;
 	const char *answer;
+	bool mute; /* it answers nothing, and does not say so */
 	bool keep; /* the connection, for this many answers; then it is closed without one */
 	int answers, questions;
 	sd_event_source *source;
@@ -334,6 +335,8 @@ static int on_question(sd_event_source *source, int fd, uint32_t revents, void *
 
 	if (read(fd, question, sizeof(question)) > 0) {
 		peer->questions++;
+		if (peer->mute)
+			return 0;
 		if (!peer->keep || peer->questions <= peer->answers)
 			(void)send(fd, peer->answer, strlen(peer->answer), MSG_NOSIGNAL);
 		if (peer->keep && peer->questions <= peer->answers)
@@ -447,6 +450,29 @@ static void a_write_that_was_sent_is_not_sent_again_by_itself(void **state)
 	(void)close(peer.fd);
 }
 
+static void of_a_server_that_hangs_no_answer_is_waited_for(void **state)
+{
+	struct scene *s = *state;
+	struct peer mute = { .mute = true }, other = { .answer = HTTP("404 x", "") };
+	CLEANUP_FREE char *address = NULL;
+	struct session session = { 0 };
+	ANSWER answer = { 0 };
+
+	peer_start(s, &mute);
+	peer_start(s, &other);
+	address = xasprintf("consul:http://127.0.0.1:%d,127.0.0.1:%d/t", mute.port, other.port);
+	s->store = address_open(s, address);
+	/* It finds out first: it waits for the shortest time. */
+	assert_int_equal(
+		store_session_open(s->store, NULL, USEC_PER_SEC, on_session, &session, NULL), 0);
+	assert_int_equal(ask_list(s->loop, s->store, "/", &answer), 0);
+	assert_int_equal(mute.questions, 2);
+	for (struct peer *peer = &mute; peer; peer = peer == &mute ? &other : NULL) {
+		(void)sd_event_source_disable_unref(peer->source);
+		(void)close(peer->fd);
+	}
+}
+
 static int setup(void **state)
 {
 	struct scene *scene = xcalloc(1, sizeof(*scene));
@@ -481,6 +507,7 @@ int main(void)
 		TEST(without_any_server_the_outcome_is_unknown),
 		TEST(odd_answers_have_an_outcome),
 		TEST(a_write_that_was_sent_is_not_sent_again_by_itself),
+		TEST(of_a_server_that_hangs_no_answer_is_waited_for),
 		/* from here on with a real Consul */
 		TEST(a_wrong_token_says_which_rights_are_needed),
 		TEST(a_server_that_is_gone_is_passed_over),
@@ -498,7 +525,7 @@ int main(void)
 	    !consul_start_with(&guarded,
 			       "\"acl\":{\"enabled\":true,\"default_policy\":\"deny\","
 			       "\"tokens\":{\"master\":\"" TOKEN "\",\"agent\":\"" TOKEN "\"}},"))
-		for (size_t i = 5; i < ARRAY_SIZE(all); i++)
+		for (size_t i = 6; i < ARRAY_SIZE(all); i++)
 			all[i].test_func = no_consul_here;
 	failed = cmocka_run_group_tests_name("store-consul", all, NULL, NULL);
 	server_end(&plain);
