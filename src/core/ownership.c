@@ -109,6 +109,22 @@ static bool held_by(const struct owner *record, const char *node)
 	return record->phase == OWNER_HELD && strcmp(record->node, node) == 0;
 }
 
+int owner_check_claim(const struct owner *owner, const char *claimed_by, uint64_t epoch,
+		      struct error *err)
+{
+	uint64_t now = owner ? owner->epoch : 0;
+
+	if (epoch < now || (epoch == now && owner && held_by(owner, claimed_by)) ||
+	    MUTANT(CLAIMS_WEAR_OFF))
+		return 0;
+	return error_refuse(err,
+			    "node '%s' claims it with epoch %" PRIu64
+			    ", but the owner record is at %" PRIu64
+			    ": the store was set back to an older state, or another cluster uses "
+			    "this storage",
+			    claimed_by, epoch, now);
+}
+
 static bool moving_from(const struct owner *record, const char *node)
 {
 	return record->phase == OWNER_MOVING && strcmp(record->node, node) == 0;

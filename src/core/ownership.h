@@ -60,5 +60,13 @@ int owner_acquire(const struct owner *before, const struct writer *me, bool home
  * former life of the keeper is not: who was told nothing has won nothing (sections 1 and 6). */
 bool owner_won(const struct owner *now, const struct owner *asked);
 
+/* The claim beside a volume, {node, epoch}, is written under an answered write of the record, so
+ * one that the record has not come to yet tells that the store was set back to an older state, or
+ * that another cluster uses the storage.  `owner` NULL: there is no record.  To be asked before a
+ * write that no copy stands behind, for each write brings the record nearer to the claim: claim,
+ * renew, release. */
+int owner_check_claim(const struct owner *owner, const char *claimed_by, uint64_t epoch,
+		      struct error *err);
+
 /* Why this node may not have the VM, as a sentence; 0 when it may. */
 int owner_check_here(const struct owner *owner, const char *node, struct error *err);

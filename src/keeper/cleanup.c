@@ -11,6 +11,7 @@
 
 #include "core/wish.h"
 #include "keeper/booking.h"
+#include "keeper/claims.h"
 #include "keeper/disks.h"
 #include "keeper/keeper.h"
 #include "keeper/monitor.h"
@@ -18,7 +19,6 @@
 #include "keeper/report.h"
 #include "model/config.h"
 #include "net/net.h"
-#include "storage/storage.h"
 #include "util/checkpoint.h"
 #include "util/cleanup.h"
 #include "util/file.h"
@@ -27,7 +27,7 @@
 
 struct cleanup {
 	sd_event_source *retry;
-	char trouble[256]; /* why it is tried again; "" when nothing went wrong */
+	char trouble[512]; /* why it is tried again; "" when nothing went wrong */
 };
 
 struct cleanup *cleanup_cancel(struct cleanup *cleanup)
@@ -59,46 +59,6 @@ static int remove_taps(struct keeper *keeper, struct error *err)
 	return 0;
 }
 
-/* A claim of a higher epoch is not ours to free: the store was restored, or another cluster uses
- * the pool.  It stays, and refuses the next start with its own sentence. */
-static int release_claim(struct keeper *keeper, struct storage *storage, const char *volume,
-			 struct error *err)
-{
-	int r = volume_release(storage, keeper->name, volume, keeper->ownership->record.epoch,
-			       keeper->config->node, err);
-
-	if (r == 0 || err->class != ERROR_REFUSED)
-		return r;
-	report_event(keeper, "claim-kept", NULL, "%s", err->text);
-	return 0;
-}
-
-/* Claims of all volumes that are there, whatever the definition of now says of them. */
-static int release_claims(struct keeper *keeper, struct error *err)
-{
-	CLEANUP_FREE char *dir = xasprintf("%s/volumes", keeper->config->paths.lib);
-	struct volume_info *infos = NULL;
-	struct storage *storage = NULL;
-	size_t count = 0;
-	int r;
-
-	if (!keeper->ownership->exists)
-		return 0;
-	r = storage_open(dir, keeper->loop, &storage, err);
-	if (r < 0)
-		return r;
-	r = volume_list(storage, &infos, &count, err);
-	for (size_t i = 0; i < count; i++) {
-		if (r == 0 && strcmp(infos[i].vm, keeper->name) == 0 && infos[i].claimed_by &&
-		    strcmp(infos[i].claimed_by, keeper->config->node) == 0)
-			r = release_claim(keeper, storage, infos[i].name, err);
-		volume_info_done(&infos[i]);
-	}
-	free(infos);
-	storage_close(storage);
-	return r;
-}
-
 /* The names of the copy go last: as long as copy.json is there, this routine is run again. */
 static int remove_host_parts(struct keeper *keeper, struct error *err)
 {
@@ -110,7 +70,7 @@ static int remove_host_parts(struct keeper *keeper, struct error *err)
 	if (r < 0)
 		return r;
 	checkpoint("keeper.cleanup.claims");
-	r = release_claims(keeper, err);
+	r = claims_release(keeper, err);
 	if (r == 0)
 		r = disks_settle(keeper, err);
 	if (r < 0)
@@ -181,6 +141,12 @@ static void clean(struct keeper *keeper)
 	/* What is to be started again here keeps the record: the next write is a renew. */
 	if (keeper->want.wish == WISH_RUN || !ownership_held_here(keeper)) {
 		finish(keeper);
+		return;
+	}
+	/* To release a record that was set back would bring it nearer to the claims. */
+	if (claims_check_others(keeper, keeper->want.definition, &err) < 0 &&
+	    err.class == ERROR_REFUSED) {
+		try_again(keeper, err.text);
 		return;
 	}
 	checkpoint("keeper.cleanup.release");

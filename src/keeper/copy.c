@@ -52,7 +52,7 @@ int copy_save(const struct keeper *keeper, const struct copy *copy, struct error
 	json_auto_t *value = json_build(
 		err,
 		"{s:i, s:s, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:b, "
-		"s:b, s:b, s:b, s:s, s:b, s:I, s:b}",
+		"s:b, s:b, s:b, s:s, s:b, s:I, s:b, s:I}",
 		"v", 1, "vm", keeper->name, "pid", (json_int_t)copy->id.pid, "start_time",
 		(json_int_t)copy->id.start_time, "boot_id", copy->id.boot_id, "token",
 		copy->id.token, "epoch", (json_int_t)copy->epoch, "generation",
@@ -63,7 +63,8 @@ int copy_save(const struct keeper *keeper, const struct copy *copy, struct error
 		(int)copy->panicked, "end_ordered", (int)copy->end_ordered, "lease_paused",
 		(int)copy->lease_paused, "held", (int)copy->held, "lease",
 		lease_policy_name(copy->lease), "incoming", (int)copy->incoming, "attempt",
-		(json_int_t)copy->attempt, "still", (int)copy->still);
+		(json_int_t)copy->attempt, "still", (int)copy->still, "claimed",
+		(json_int_t)keeper->claimed);
 
 	if (!value)
 		return -EINVAL;
@@ -268,6 +269,7 @@ int copy_adopt(struct keeper *keeper, struct error *err)
 		return error_bad_data(err, "copy.json is that of VM '%s'",
 				      json_string_or(value, "vm", "?"));
 	copy = copy_parse(value);
+	keeper->claimed = (uint64_t)json_int_or(value, "claimed", 0);
 	/* Launched, but its number was not yet noted when the last keeper died. */
 	if (copy->id.pid == 0 && strcmp(copy->id.boot_id, keeper->boot_id) == 0) {
 		r = find_by_token(keeper, copy->id.token, copy, err);
@@ -319,6 +321,7 @@ int copy_search(struct keeper *keeper, struct error *err)
 	if (r <= 0)
 		return r;
 	assume(keeper, copy);
+	keeper->claimed = copy->epoch;
 	r = adopt(keeper, copy, err);
 	if (r == 1)
 		(void)copy_save(keeper, TAKE_PTR(copy), NULL);

@@ -60,6 +60,8 @@ void disks_arrived(struct keeper *keeper)
 	for (size_t i = 0; i < def->n_volumes && r == 0; i++)
 		r = volume_claim(storage, keeper->name, def->volumes[i].name,
 				 keeper->ownership->record.epoch, keeper->config->node, &err);
+	if (r == 0)
+		keeper->claimed = keeper->ownership->record.epoch;
 	/* The guest runs, its disks are open: what is missing is done at its end. */
 	if (r < 0)
 		report_event(keeper, "volume", NULL, "after the move: %s", err.text);

@@ -102,6 +102,7 @@ struct keeper {
 	struct ownership *ownership;
 	struct lease_guard *guard; /* NULL: no copy obeyed a lease yet */
 	struct copy *copy;	   /* NULL: no process */
+	uint64_t claimed;	   /* newest epoch by which this host claimed its volumes; 0 */
 	bool remains;		   /* something of a former copy may be on the host */
 	struct monitor *monitor;
 	struct agent *agent;

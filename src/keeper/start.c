@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "keeper/booking.h"
+#include "keeper/claims.h"
 #include "keeper/console.h"
 #include "keeper/copy.h"
 #include "keeper/keeper.h"
@@ -53,6 +54,7 @@ struct start {
 static void probe_qemu(struct keeper *keeper);
 static void plan_hardware(struct keeper *keeper);
 static void adopt_hardware(struct keeper *keeper);
+static void check_claims(struct keeper *keeper);
 static void own_record(struct keeper *keeper);
 static void book_memory(struct keeper *keeper);
 static void prepare_volumes(struct keeper *keeper);
@@ -66,6 +68,7 @@ static void run_vcpus(struct keeper *keeper);
 static const struct step cold_steps[] = {
 	{ "keeper.start.probe", "finding out what QEMU can do here", probe_qemu },
 	{ "keeper.start.plan", "planning the hardware", plan_hardware },
+	{ "keeper.start.claims", "looking whether another node uses its volumes", check_claims },
 	{ "keeper.start.own", "waiting for the owner record", own_record },
 	{ "keeper.start.book", "booking memory", book_memory },
 	{ "keeper.start.volumes", "preparing volumes", prepare_volumes },
@@ -258,6 +261,17 @@ static void on_owned(struct keeper *keeper, int r, const struct error *err)
 	step_done(keeper);
 }
 
+/* Before the record is written: each try would bring it nearer to a claim of a higher epoch. */
+static void check_claims(struct keeper *keeper)
+{
+	struct error err = { 0 };
+
+	if (claims_check(keeper, keeper->start->launch.definition, &err) < 0)
+		step_failed(keeper, &err);
+	else
+		step_done(keeper);
+}
+
 static void own_record(struct keeper *keeper)
 {
 	const struct launch *launch = &keeper->start->launch;
@@ -326,6 +340,8 @@ static void prepare_next_volume(struct keeper *keeper)
 	struct error err = { 0 };
 
 	if (start->launch.n_volumes == def->n_volumes) {
+		if (!start->attempt)
+			keeper->claimed = start->launch.epoch;
 		step_done(keeper);
 		return;
 	}

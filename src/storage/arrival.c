@@ -25,6 +25,11 @@ char *arrival_file(const char *name, uint64_t epoch, enum volume_format format)
 			 volume_format_name(format));
 }
 
+static char *gone_file(const char *name, uint64_t epoch, enum volume_format format)
+{
+	return xasprintf(".%s.%" PRIu64 "." GONE ".%s", name, epoch, volume_format_name(format));
+}
+
 /* ".NAME.EPOCH.KIND.FORMAT": is it of this kind?  Then whose, and of which epoch. */
 static bool parse(const char *file, const char *kind, char name[64], uint64_t *ret_epoch)
 {
@@ -53,11 +58,26 @@ static int settle(struct storage *storage, int vm_fd, struct error *err)
 	return 0;
 }
 
-/* Walks the hidden files of a kind; `which` says which go. */
+/* Walks the hidden files of a kind: those of `except_epoch` stay, the others go; or none goes, and
+ * the newest is looked for. */
 struct sweep {
 	const char *kind, *name; /* NULL: of any volume */
 	uint64_t except_epoch;
+	uint64_t *newest;
 };
+
+static bool is_to_go(const struct sweep *sweep, const char *file)
+{
+	char name[64];
+	uint64_t epoch;
+
+	if (!parse(file, sweep->kind, name, &epoch) || epoch == sweep->except_epoch ||
+	    (sweep->name && strcmp(name, sweep->name) != 0))
+		return false;
+	if (sweep->newest && epoch > *sweep->newest)
+		*sweep->newest = epoch;
+	return !sweep->newest;
+}
 
 static int sweep_files(struct storage *storage, int vm_fd, const struct sweep *sweep,
 		       struct error *err)
@@ -65,8 +85,6 @@ static int sweep_files(struct storage *storage, int vm_fd, const struct sweep *s
 	int copy = openat(vm_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = copy >= 0 ? fdopendir(copy) : NULL;
 	struct dirent *entry;
-	char name[64];
-	uint64_t epoch;
 	int r = 0;
 
 	if (!dir) {
@@ -77,10 +95,8 @@ static int sweep_files(struct storage *storage, int vm_fd, const struct sweep *s
 				 storage->dir);
 	}
 	while ((entry = readdir(dir))) {
-		if (!parse(entry->d_name, sweep->kind, name, &epoch) ||
-		    epoch == sweep->except_epoch || (sweep->name && strcmp(name, sweep->name) != 0))
-			continue;
-		if (unlinkat(vm_fd, entry->d_name, 0) < 0 && errno != ENOENT)
+		if (is_to_go(sweep, entry->d_name) && unlinkat(vm_fd, entry->d_name, 0) < 0 &&
+		    errno != ENOENT)
 			r = error_set(err, -errno, "cannot remove '%s': %m", entry->d_name);
 	}
 	(void)closedir(dir);
@@ -96,8 +112,7 @@ static int put_aside(struct storage *storage, int vm_fd, const char *name, uint6
 	for (int format = 0; format < VOLUME_FORMATS; format++) {
 		const char *suffix = volume_format_name((enum volume_format)format);
 		CLEANUP_FREE char *file = xasprintf("%s.%s", name, suffix);
-		CLEANUP_FREE char *gone =
-			xasprintf(".%s.%" PRIu64 "." GONE ".%s", name, epoch, suffix);
+		CLEANUP_FREE char *gone = gone_file(name, epoch, (enum volume_format)format);
 
 		if (renameat(vm_fd, file, vm_fd, gone) < 0 && errno != ENOENT)
 			return error_set(err, -errno, "cannot put '%s' of '%s' aside: %m", file,
@@ -156,6 +171,55 @@ int volume_forget_arrivals(struct storage *storage, const char *vm, uint64_t exc
 	if (r == -ENOENT)
 		return 0;
 	return r < 0 ? r : sweep_files(storage, vm_fd, &sweep, err);
+}
+
+int volume_left(struct storage *storage, const char *vm, const char *name, uint64_t *ret_epoch,
+		struct error *err)
+{
+	uint64_t newest = 0;
+	const struct sweep sweep = { .kind = GONE, .name = name, .newest = &newest };
+	CLEANUP_FD int vm_fd = -1;
+	int r;
+
+	r = open_names(storage, vm, name, &vm_fd, err);
+	if (r == 0)
+		r = sweep_files(storage, vm_fd, &sweep, err);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	*ret_epoch = newest;
+	return 0;
+}
+
+int volume_left_before(struct storage *storage, const char *vm, const char *name, struct error *err)
+{
+	CLEANUP_FD int vm_fd = -1;
+	uint64_t epoch = 0;
+	int r;
+
+	r = volume_left(storage, vm, name, &epoch, err);
+	if (r < 0 || epoch == 0)
+		return r;
+	r = open_names(storage, vm, name, &vm_fd, err);
+	for (int format = 0; format < VOLUME_FORMATS && r == 0; format++) {
+		CLEANUP_FREE char *from = gone_file(name, epoch, (enum volume_format)format);
+		CLEANUP_FREE char *to = gone_file(name, 0, (enum volume_format)format);
+
+		if (renameat(vm_fd, from, vm_fd, to) < 0 && errno != ENOENT)
+			r = error_set(err, -errno, "cannot rename '%s': %m", from);
+	}
+	return r;
+}
+
+int volume_claimed(struct storage *storage, const char *vm, const char *name,
+		   struct volume_claim *ret, struct error *err)
+{
+	CLEANUP_FD int vm_fd = -1;
+	int r;
+
+	r = open_names(storage, vm, name, &vm_fd, err);
+	if (r == -ENOENT)
+		return 0;
+	return r < 0 ? r : claim_read(vm_fd, name, ret, err);
 }
 
 int volume_claim(struct storage *storage, const char *vm, const char *name, uint64_t epoch,

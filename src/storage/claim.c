@@ -19,14 +19,14 @@
 
 #define CLAIM_SIZE_MAX 4096
 
-void claim_done(struct claim *claim)
+void volume_claim_done(struct volume_claim *claim)
 {
 	free(claim->node);
 	claim->node = NULL;
 }
 
-static int claim_parse(const char *file, const char *text, size_t length, struct claim *ret_claim,
-		       struct error *err)
+static int claim_parse(const char *file, const char *text, size_t length,
+		       struct volume_claim *ret_claim, struct error *err)
 {
 	json_auto_t *tree = NULL;
 	const char *node = NULL;
@@ -45,11 +45,11 @@ static int claim_parse(const char *file, const char *text, size_t length, struct
 				    "cannot tell who uses the volume: claim '%s' is damaged "
 				    "(remove that file once you know that no host uses it)",
 				    file);
-	*ret_claim = (struct claim){ .node = xstrdup(node), .epoch = (uint64_t)epoch };
+	*ret_claim = (struct volume_claim){ .node = xstrdup(node), .epoch = (uint64_t)epoch };
 	return 1;
 }
 
-int claim_read(int vm_fd, const char *name, struct claim *ret_claim, struct error *err)
+int claim_read(int vm_fd, const char *name, struct volume_claim *ret_claim, struct error *err)
 {
 	CLEANUP_FREE char *file = xasprintf("%s.claim", name);
 	CLEANUP_FREE char *text = NULL;
@@ -70,7 +70,7 @@ int claim_read(int vm_fd, const char *name, struct claim *ret_claim, struct erro
 int claim_check(int vm_fd, const char *vm, const char *name, uint64_t epoch, const char *node,
 		struct error *err)
 {
-	CLEANUP(claim_done) struct claim claim = { 0 };
+	CLEANUP(volume_claim_done) struct volume_claim claim = { 0 };
 	int r;
 
 	r = claim_read(vm_fd, name, &claim, err);

@@ -21,14 +21,8 @@ int storage_vm_dir(struct storage *storage, const char *vm, bool make, int *ret_
 		   struct error *err);
 int storage_check_names(const char *vm, const char *name, struct error *err);
 
-struct claim {
-	char *node;
-	uint64_t epoch;
-};
-void claim_done(struct claim *claim);
-
 /* 1: claimed, 0: free.  A claim that cannot be understood is an error, never "free". */
-int claim_read(int vm_fd, const char *name, struct claim *ret_claim, struct error *err);
+int claim_read(int vm_fd, const char *name, struct volume_claim *ret_claim, struct error *err);
 /* Refuses when somebody else's claim stands against (epoch, node). */
 int claim_check(int vm_fd, const char *vm, const char *name, uint64_t epoch, const char *node,
 		struct error *err);

@@ -162,7 +162,7 @@ static int info_fill(struct storage *storage, const char *vm, int vm_fd, const c
 		     struct error *err)
 {
 	CLEANUP(image_done) struct image image = { 0 };
-	CLEANUP(claim_done) struct claim claim = { 0 };
+	CLEANUP(volume_claim_done) struct volume_claim claim = { 0 };
 	CLEANUP_FD int fd = -1;
 	struct stat st;
 	int r;
@@ -362,7 +362,7 @@ static int remove_file(struct storage *storage, int vm_fd, const char *vm, const
 
 int volume_remove(struct storage *storage, const char *vm, const char *name, struct error *err)
 {
-	CLEANUP(claim_done) struct claim claim = { 0 };
+	CLEANUP(volume_claim_done) struct volume_claim claim = { 0 };
 	CLEANUP_FD int vm_fd = -1;
 	int removed = 0;
 	int r;

@@ -97,6 +97,20 @@ int volume_leave(struct storage *storage, const char *vm, const char *name, uint
  * `except_epoch`. */
 int volume_forget_arrivals(struct storage *storage, const char *vm, uint64_t except_epoch,
 			   struct error *err);
+/* Who says that it uses the volume, and under which epoch of the record: 1, or 0: nobody. */
+struct volume_claim {
+	char *node; /* owned */
+	uint64_t epoch;
+};
+void volume_claim_done(struct volume_claim *claim);
+int volume_claimed(struct storage *storage, const char *vm, const char *name,
+		   struct volume_claim *ret, struct error *err);
+/* The epoch of the record when the disk of that name last left this node with its VM; 0: never. */
+int volume_left(struct storage *storage, const char *vm, const char *name, uint64_t *ret_epoch,
+		struct error *err);
+/* It was another VM of that name: what it left is kept and says 0. */
+int volume_left_before(struct storage *storage, const char *vm, const char *name,
+		       struct error *err);
 /* Claims a volume that is open already, as volume_prepare() does at a start. */
 int volume_claim(struct storage *storage, const char *vm, const char *name, uint64_t epoch,
 		 const char *node, struct error *err);

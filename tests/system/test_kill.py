@@ -27,7 +27,7 @@ OF_AGENT = ['agent', 'keeper', 'agent+keeper']
 # (operation, step, who dies there)
 STEPS = [
 	*[('start', f'keeper.start.{step}', BEFORE_QEMU)
-		for step in ('probe', 'plan', 'own', 'book', 'volumes', 'taps', 'launch', 'named')],
+		for step in ('probe', 'plan', 'claims', 'own', 'book', 'volumes', 'taps', 'launch', 'named')],
 	*[('start', f'keeper.start.{step}', WITH_QEMU)
 		for step in ('spawned', 'launched', 'meet', 'verify', 'run', 'done')],
 	('start', 'keeper.link.wish', BEFORE_QEMU),

@@ -170,6 +170,32 @@ static void a_shared_volume_is_opened_as_it_is_and_not_claimed(void **state)
 	assert_true(volume_claim(bench->storage, "web", "root", 2, "beta", NULL) < 0);
 }
 
+static void who_claims_a_volume_and_when_it_left_can_be_asked(void **state)
+{
+	struct bench *bench = *state;
+	CLEANUP(volume_claim_done) struct volume_claim claim = { 0 };
+	uint64_t left = 7;
+
+	assert_int_equal(volume_claimed(bench->storage, "web", "root", &claim, NULL), 0);
+	assert_int_equal(volume_left(bench->storage, "web", "root", &left, NULL), 0);
+	assert_int_equal(left, 0);
+	assert_int_equal(prepare(bench, VOLUME_USE, 1), 0);
+	assert_int_equal(volume_claim(bench->storage, "web", "root", 3, "alpha", NULL), 0);
+	assert_int_equal(volume_claimed(bench->storage, "web", "root", &claim, NULL), 1);
+	assert_string_equal(claim.node, "alpha");
+	assert_int_equal(claim.epoch, 3);
+	assert_int_equal(volume_leave(bench->storage, "web", "root", 12, NULL), 0);
+	assert_int_equal(volume_left(bench->storage, "web", "root", &left, NULL), 0);
+	assert_int_equal(left, 12);
+	assert_true(there(bench, ".root.12.gone.raw"));
+	assert_int_equal(volume_left(bench->storage, "web", "other", &left, NULL), 0);
+	assert_int_equal(left, 0);
+	assert_int_equal(volume_left_before(bench->storage, "web", "root", NULL), 0);
+	assert_int_equal(volume_left(bench->storage, "web", "root", &left, NULL), 0);
+	assert_int_equal(left, 0);
+	assert_true(there(bench, ".root.0.gone.raw"));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, bench_open, bench_close)
 
 int main(void)
@@ -179,6 +205,7 @@ int main(void)
 		TEST(what_had_the_name_before_is_put_aside_and_only_the_newest_kept),
 		TEST(moves_that_came_to_nothing_leave_nothing),
 		TEST(a_shared_volume_is_opened_as_it_is_and_not_claimed),
+		TEST(who_claims_a_volume_and_when_it_left_can_be_asked),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

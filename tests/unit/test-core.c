@@ -1098,6 +1098,43 @@ static void what_comes_before_a_cold_start_is_renew_or_claim(void **state)
 	assert_string_equal(next.home, "");
 }
 
+/* The record is at epoch 41; a claim was written under an answered write of it. */
+static void a_claim_that_the_record_has_not_come_to_refuses(void **state)
+{
+	static const struct {
+		enum owner_phase phase;
+		const char *node, *claimed_by;
+		uint64_t epoch;
+		bool refused;
+	} cases[] = {
+		{ OWNER_OFF, "", "alpha", 40, false },
+		{ OWNER_OFF, "", "alpha", 41, true }, /* nobody claims under what is off */
+		{ OWNER_OFF, "", "alpha", 42, true },
+		{ OWNER_HELD, "alpha", "alpha", 41, false },
+		{ OWNER_HELD, "alpha", "alpha", 42, true },
+		{ OWNER_HELD, "beta", "alpha", 40, false },
+		{ OWNER_HELD, "beta", "alpha", 41, true },
+		{ OWNER_HELD, "beta", "alpha", 90, true },
+		{ OWNER_MOVING, "alpha", "alpha", 40, false },
+		{ OWNER_MOVING, "alpha", "alpha", 41, true },
+	};
+	struct error err;
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		const struct owner record = owner_of(cases[i].phase, cases[i].node, "");
+
+		err = (struct error){ 0 };
+		assert_int_equal(
+			owner_check_claim(&record, cases[i].claimed_by, cases[i].epoch, &err) < 0,
+			cases[i].refused);
+		if (cases[i].refused) {
+			assert_int_equal(err.class, ERROR_REFUSED);
+			assert_non_null(strstr(err.text, "set back to an older state"));
+		}
+	}
+	assert_int_equal(owner_check_claim(NULL, "alpha", 1, NULL), -EPERM);
+}
+
 static void a_conflict_is_won_only_by_the_very_write_that_was_asked(void **state)
 {
 	static const struct {
@@ -1301,6 +1338,7 @@ int main(void)
 		cmocka_unit_test(the_holder_releases_and_the_home_stays),
 		cmocka_unit_test(only_the_holder_renews_and_releases),
 		cmocka_unit_test(what_comes_before_a_cold_start_is_renew_or_claim),
+		cmocka_unit_test(a_claim_that_the_record_has_not_come_to_refuses),
 		cmocka_unit_test(a_conflict_is_won_only_by_the_very_write_that_was_asked),
 		cmocka_unit_test(why_a_node_may_not_have_the_vm_is_a_sentence),
 
