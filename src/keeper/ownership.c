@@ -27,6 +27,7 @@ struct owner_write {
 	uint64_t asked_at; /* the last time */
 	bool asked;	   /* on its way to the agent of now */
 	bool unsure;	   /* a try went unanswered: it may have landed, or land yet */
+	char trouble[256]; /* why it did; told once, not ten times a second */
 	sd_event_source *retry;
 };
 
@@ -207,6 +208,17 @@ static void ask_later(struct keeper *keeper)
 		log_error("cannot set a timer: %s", strerror(-r));
 }
 
+static void note_unanswered(struct owner_write *write, const char *why)
+{
+	char before[sizeof(write->trouble)];
+
+	memcpy(before, write->trouble, sizeof(before));
+	(void)snprintf(write->trouble, sizeof(write->trouble), "%s", why);
+	if (strcmp(before, write->trouble) != 0)
+		log_warning("write of the owner record was not answered (%s); asking on", why);
+	write->unsure = true;
+}
+
 static void on_answer(void *ctx, int r, json_t *value, const struct error *err)
 {
 	struct keeper *keeper = ctx;
@@ -218,9 +230,7 @@ static void on_answer(void *ctx, int r, json_t *value, const struct error *err)
 	 * and after that a refusal is none either, for the first try may have landed. */
 	if (r < 0 && (r != -EREMOTEIO || err->class == ERROR_TRY_AGAIN ||
 		      keeper->ownership->write->unsure)) {
-		log_warning("write of the owner record was not answered (%s); asking again",
-			    err->text);
-		keeper->ownership->write->unsure = true;
+		note_unanswered(keeper->ownership->write, err->text);
 		ask_later(keeper);
 		return;
 	}

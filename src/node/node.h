@@ -109,6 +109,7 @@ struct node {
 	uint64_t written; /* counts answered writes of ours, so that an older listing is known as
 			     such */
 	sd_event_source *states; /* the next write of changed states */
+	bool states_late;	 /* the last one failed, which was told */
 	sd_event_source *slots;	 /* a slot for a migration that was given and is not used */
 	sd_event_source *settle; /* deferred: many reasons to look at VMs, one look */
 };

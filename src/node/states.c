@@ -43,8 +43,9 @@ static void on_written(void *ctx, int r, const uint64_t *versions, const struct 
 	struct batch *batch = ctx;
 	struct node *node = batch->job.node;
 
-	if (r < 0)
-		log_warning("states of VMs: %s; retrying", err->text);
+	if (r < 0 && !node->states_late)
+		log_warning("states of VMs: %s; trying on", err->text);
+	node->states_late = r < 0;
 	for (size_t i = 0; i < batch->count; i++) {
 		struct node_vm *vm = vm_find(node, batch->vms[i]);
 

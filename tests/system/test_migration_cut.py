@@ -77,6 +77,11 @@ def sessions_lost(host):
 	return sum(event['event'] == 'session-lost' for event in host.events())
 
 
+def unanswered(scene):
+	"""How often a keeper has told that the owner record could not be written."""
+	return sum(host.text(host.vm_log(NAME, 'keeper.log')).count('was not answered') for host in scene.hosts)
+
+
 def felt(scene, target, way, before):
 	"""The cut has had its consequences, or there were none to come."""
 	if holder([target], NAME) and not scene.source.qemu(NAME):
@@ -98,6 +103,7 @@ def test_cut_at(scene, case):
 		armed.restart_agent()  # a step holds a process once in its life
 	cut = source if way[0] == 'S' else target
 	before, stood = (tries(scene), sessions_lost(cut)), happened(source, NAME, 'standing-still')
+	told = unanswered(scene)
 	with scene.witness() as witness:
 		armed.hold_at(step)
 		scene.send(target)
@@ -122,3 +128,4 @@ def test_cut_at(scene, case):
 		scene.revive()
 		scene.arrive(target, deadline=2 * drover.DEADLINE)
 		witness.check(moves=8)
+	assert unanswered(scene) < told + 20  # it is tried ten times a second, and told once for each reason
