@@ -81,9 +81,7 @@ static bool belongs_elsewhere(const struct keeper *keeper)
 	       strcmp(move->target, keeper->config->node) != 0 && !migration_is_cold(keeper);
 }
 
-/* Of a move that is under way: does it go where the VM is to be, and does nothing speak against it?
- */
-static bool is_wanted(const struct keeper *keeper)
+bool migration_is_wanted(const struct keeper *keeper)
 {
 	const struct source *source = keeper->migration->source;
 
@@ -149,7 +147,7 @@ static void source_running(struct keeper *keeper)
 			migration_end_source(
 				keeper, source_failed(migration->source) ? "failed" : "cancelled",
 				source_failed(migration->source) ? migration->trouble
-								 : "it is not wanted any more");
+								 : MIGRATION_NOT_WANTED);
 		return;
 	}
 	if (offer && keeper->want.move.may_send && !keeper->ownership->write &&
@@ -249,7 +247,7 @@ static void gather(struct keeper *keeper, enum migration_copy copy, struct migra
 		.lease = lease == 0 || lease == -ESTALE,
 		.copy = copy,
 		.attempt = keeper->copy ? keeper->copy->attempt : 0,
-		.wanted = is_wanted(keeper),
+		.wanted = migration_is_wanted(keeper),
 		.offered = source_agreed(migration->source),
 		.target = source_target(migration->source),
 		.ready = source_ready(migration->source),
@@ -285,7 +283,7 @@ static void note_times(struct keeper *keeper, const struct migration_decision *d
 	if (decision->action == MIGRATION_WAIT && !facts->lease)
 		keeper_look_in(keeper, LEASE_AGAIN);
 	if (decision->action == MIGRATION_SAY_STOPPED && !migration->told_since) {
-		if (facts->copy == COPY_COMPLETED)
+		if (strcmp(migration->status, "completed") == 0)
 			timeline_phase(migration->timeline, "completed");
 		migration->told_since = clock_now();
 		keeper_look_in(keeper, timers->migration_take_back);

@@ -38,6 +38,7 @@ struct migration {
 	bool arrived;		      /* what follows from that it runs here was done */
 	char refusal[200];	      /* what QEMU last said against a `cont`; "": nothing */
 	uint64_t cont_after;	      /* not tried again before; 0 */
+	uint64_t cancel_after;	      /* likewise */
 	char from[72], from_boot[40]; /* of the record that was taken: whom to give it back to */
 	uint64_t told_since;	      /* `stopped` is said since; 0: not yet */
 	uint64_t redial;	      /* when the target's door is tried again */
@@ -57,10 +58,15 @@ bool migration_look(struct keeper *keeper);
 bool migration_may_receive(const struct keeper *keeper);
 bool migration_is_cold(const struct keeper *keeper);
 
+/* Of a move that is under way: does it go where the VM is to be, and does nothing speak against it?
+ */
+bool migration_is_wanted(const struct keeper *keeper);
+
 /* The process is gone, the monitor closed. */
 void migration_copy_ended(struct keeper *keeper);
 void migration_link_up(struct keeper *keeper);
 
+#define MIGRATION_NOT_WANTED "it is not wanted any more"
 /* The conversation as source ends. */
 void migration_end_source(struct keeper *keeper, const char *result, const char *why);
 /* This try comes to nothing: the reason, for people; the next one waits a while. */

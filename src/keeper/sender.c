@@ -86,6 +86,7 @@ static bool keep_still(struct keeper *keeper)
 	if (copy_save(keeper, keeper->copy, &err) < 0)
 		log_warning("%s; the next keeper would not know that the guest was stopped by us",
 			    err.text);
+	timeline_phase(keeper->migration->timeline, "standing still");
 	report_event(keeper, "standing-still", NULL,
 		     "the guest stands still while it is copied: QEMU %d.%d loses what a guest "
 		     "without KVM writes meanwhile",

@@ -40,7 +40,12 @@ const char *source_target(const struct source *source)
 
 bool source_ready(const struct source *source)
 {
-	return source && source->agreed && !source->failed && source->peer;
+	return source && source->agreed && !source->failed && !source->cancelled && source->peer;
+}
+
+bool source_cancelled(const struct source *source)
+{
+	return source && source->cancelled && !source->failed;
 }
 
 bool source_early(const struct source *source)
@@ -254,6 +259,9 @@ void source_status(struct source *source, const char *status, json_t *info)
 			"QEMU: %s", json_string_or(info, "error-desc", "the migration failed"));
 
 		source_fail(source, why);
+	} else if (strcmp(status, "cancelled") == 0 && !source_early(source)) {
+		/* Else it was the target that gave up, and says why. */
+		source->cancelled = !migration_is_wanted(source->keeper);
 	}
 }
 

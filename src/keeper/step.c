@@ -168,6 +168,10 @@ void step_arrived(struct keeper *keeper)
 static void came_back(struct keeper *keeper)
 {
 	report_event(keeper, "migration-undone", NULL, "the guest goes on here");
+	if (source_cancelled(keeper->migration->source)) {
+		migration_end_source(keeper, "cancelled", MIGRATION_NOT_WANTED);
+		return;
+	}
 	migration_end_source(keeper, "failed",
 			     *keeper->migration->trouble ? keeper->migration->trouble
 							 : "the target did not take it");
@@ -266,23 +270,36 @@ static void on_cancelled(void *ctx, int r, json_t *value, const struct error *er
 	keeper_look_in(keeper, LOOK_AGAIN);
 }
 
+/* In the device phase QEMU may let a cancelled guest run without its disks, and one whose stream
+ * nobody reads is not done with the cancel: there the stream is shut (docs/QEMU.md). */
+static bool cancels_by_stream(const struct migration *migration)
+{
+	return strcmp(migration->status, "device") == 0 ||
+	       strcmp(migration->status, "cancelling") == 0;
+}
+
+/* QEMU may take its time, and says itself when it is done. */
 static void cancel(struct keeper *keeper)
 {
+	struct migration *migration = keeper->migration;
 	struct error err = { 0 };
+	uint64_t now = clock_now();
 
-	timeline_phase(keeper->migration->timeline, "cancelling");
+	if (now < migration->cancel_after) {
+		keeper_look_in(keeper, migration->cancel_after - now);
+		return;
+	}
+	migration->cancel_after = now + LOOK_AGAIN;
+	timeline_phase(migration->timeline, "cancelling");
 	checkpoint("keeper.source.cancel");
-	/* In the device phase QEMU may let a cancelled guest run without its disks, and one whose
-	 * stream nobody reads answers nothing: there the stream is shut (docs/QEMU.md). */
-	if (strcmp(keeper->migration->status, "device") == 0 &&
-	    source_shut(keeper->migration->source)) {
+	if (cancels_by_stream(migration) && source_shut(migration->source)) {
 		keeper_look_in(keeper, LOOK_AGAIN);
 		return;
 	}
 	if (monitor_call(keeper->monitor, "migrate_cancel", NULL, on_cancelled, keeper, &err) < 0)
 		keeper_look_in(keeper, keeper->config->timers.store_retry);
 	else
-		keeper->migration->acting = true;
+		migration->acting = true;
 }
 
 static void finish(struct keeper *keeper)

@@ -43,12 +43,14 @@ struct timeline *timeline_new(struct keeper *keeper, const char *role, const cha
 
 void timeline_phase(struct timeline *timeline, const char *phase)
 {
-	json_t *phases;
+	json_t *phases, *last;
 
 	if (!timeline)
 		return;
 	phases = json_object_get(timeline->record, "phases");
-	if (json_array_size(phases) >= PHASES_MAX)
+	last = json_array_get(phases, json_array_size(phases) - 1);
+	if (json_array_size(phases) >= PHASES_MAX ||
+	    strcmp(json_string_or(last, "phase", ""), phase) == 0)
 		return;
 	log_info("migration: %s", phase);
 	json_array_append_new(phases, json_pack("{s:s, s:I, s:I}", "phase", phase, "after_usec",

@@ -63,10 +63,12 @@ bool transfer_is_broken(const struct keeper *keeper)
 
 bool transfer_is_undone(const struct keeper *keeper)
 {
+	const char *status = keeper->migration->status;
+
 	return keeper->copy && keeper->copy->still &&
-	       strcmp(keeper->ownership->record.mode, "post") == 0 &&
-	       transfer_copy(keeper) == COPY_COMPLETED &&
-	       strcmp(keeper->migration->status, "completed") != 0;
+	       (strcmp(keeper->ownership->record.mode, "post") == 0 ||
+		strcmp(status, "cancelled") == 0) &&
+	       transfer_copy(keeper) == COPY_COMPLETED && strcmp(status, "completed") != 0;
 }
 
 /* That it was let run is noted before it is: so what is `paused` may never have run, and is let go

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from drover import micro
-from journey import Witness, make_cluster, wait_runs_on
+from journey import Witness, make_cluster, timelines, wait_runs_on
 
 # Generous: two guests under TCG on a busy machine.
 LONG = ('--timeout', '120s')
@@ -116,6 +116,10 @@ def test_a_migration_is_cancelled_and_the_guest_stays(pair):
 	beta.wait(lambda: not beta.left(), 'nothing is left of the receiver')
 	alpha.wait(lambda: alpha.vm('m1')['migration'] is None, 'it is over')
 	assert 'is not being moved' in alpha.drover('migrate', 'm1', '--cancel').err
+	[line] = timelines(alpha, 'm1')
+	assert line['result'] == 'cancelled', line
+	assert [phase['phase'] for phase in line['phases']].count('cancelling') == 1, line
+	assert alpha.text(alpha.vm_log('m1', 'keeper.log')).count(': cancel (') < 10, 'QEMU is told, and waited for'
 
 
 def test_fc_M17_the_newest_target_wins(new_host, tmp_path):
