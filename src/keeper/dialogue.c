@@ -197,8 +197,10 @@ void source_begin(struct keeper *keeper, json_t *offer, bool late)
 	(void)snprintf(source->secret, sizeof(source->secret), "%s",
 		       json_string_or(offer, "secret", ""));
 	keeper->migration->source = source;
-	if (!late)
+	if (!late) {
 		mirror_call_off_old(keeper);
+		keeper->migration->called_off = false;
+	}
 	if (!late && !keeper->migration->timeline)
 		keeper->migration->timeline = timeline_new(keeper, "source", keeper->config->node,
 							   source->target, source->epoch);

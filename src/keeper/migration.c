@@ -81,12 +81,18 @@ static bool belongs_elsewhere(const struct keeper *keeper)
 	       strcmp(move->target, keeper->config->node) != 0 && !migration_is_cold(keeper);
 }
 
-bool migration_is_wanted(const struct keeper *keeper)
+bool migration_goes_on(const struct keeper *keeper)
 {
 	const struct source *source = keeper->migration->source;
 
-	return source && !source_failed(source) && belongs_elsewhere(keeper) &&
-	       strcmp(keeper->want.move.target, source_target(source)) == 0 &&
+	return source && belongs_elsewhere(keeper) &&
+	       strcmp(keeper->want.move.target, source_target(source)) == 0;
+}
+
+/* And nothing speaks against it. */
+static bool is_wanted(const struct keeper *keeper)
+{
+	return migration_goes_on(keeper) && !source_failed(keeper->migration->source) &&
 	       transfer_is_healthy(keeper);
 }
 
@@ -110,6 +116,7 @@ void migration_end_source(struct keeper *keeper, const char *result, const char 
 	migration->timeline = timeline_end(migration->timeline, result, why);
 	migration->source = source_end(migration->source, why);
 	migration->told_since = migration->taken_since = 0;
+	migration->called_off = false;
 }
 
 void migration_failed(struct keeper *keeper, const char *why)
@@ -135,6 +142,7 @@ static void source_running(struct keeper *keeper)
 {
 	struct migration *migration = keeper->migration;
 	const struct owner *record = &keeper->ownership->record;
+	bool failed = source_failed(migration->source) && !migration->called_off;
 	json_t *offer = NULL;
 
 	if (ownership_held_here(keeper) && belongs_elsewhere(keeper))
@@ -144,10 +152,8 @@ static void source_running(struct keeper *keeper)
 		if (record->phase == OWNER_HELD && !keeper->ownership->write &&
 		    (source_failed(migration->source) || !offer ||
 		     !source_fits(migration->source, offer)))
-			migration_end_source(
-				keeper, source_failed(migration->source) ? "failed" : "cancelled",
-				source_failed(migration->source) ? migration->trouble
-								 : MIGRATION_NOT_WANTED);
+			migration_end_source(keeper, failed ? "failed" : "cancelled",
+					     failed ? migration->trouble : MIGRATION_NOT_WANTED);
 		return;
 	}
 	if (offer && keeper->want.move.may_send && !keeper->ownership->write &&
@@ -247,7 +253,7 @@ static void gather(struct keeper *keeper, enum migration_copy copy, struct migra
 		.lease = lease == 0 || lease == -ESTALE,
 		.copy = copy,
 		.attempt = keeper->copy ? keeper->copy->attempt : 0,
-		.wanted = migration_is_wanted(keeper),
+		.wanted = is_wanted(keeper),
 		.offered = source_agreed(migration->source),
 		.target = source_target(migration->source),
 		.ready = source_ready(migration->source),

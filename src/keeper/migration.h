@@ -40,6 +40,7 @@ struct migration {
 	uint64_t cont_after;	      /* not tried again before; 0 */
 	uint64_t cancel_after;	      /* likewise */
 	char from[72], from_boot[40]; /* of the record that was taken: whom to give it back to */
+	bool called_off;	      /* QEMU was told to send no more, for nobody wants it to */
 	uint64_t told_since;	      /* `stopped` is said since; 0: not yet */
 	uint64_t redial;	      /* when the target's door is tried again */
 	uint64_t taken_since;	      /* the record names the target since; 0 */
@@ -58,9 +59,8 @@ bool migration_look(struct keeper *keeper);
 bool migration_may_receive(const struct keeper *keeper);
 bool migration_is_cold(const struct keeper *keeper);
 
-/* Of a move that is under way: does it go where the VM is to be, and does nothing speak against it?
- */
-bool migration_is_wanted(const struct keeper *keeper);
+/* Of a move that is under way: does it go where the VM is to be? */
+bool migration_goes_on(const struct keeper *keeper);
 
 /* The process is gone, the monitor closed. */
 void migration_copy_ended(struct keeper *keeper);

@@ -31,10 +31,9 @@ struct source {
 	bool begun;    /* source_send() was called */
 	bool postcopy; /* asked for; then: agreed upon with the target */
 	bool switching, continuing;
-	bool posting;	/* by postcopy, since its time was over */
-	bool let_on;	/* from pre-switchover */
-	bool cancelled; /* QEMU sends no more, since we said so */
-	bool lost;	/* there is no copy here: only to say so */
+	bool posting; /* by postcopy, since its time was over */
+	bool let_on;  /* from pre-switchover */
+	bool lost;    /* there is no copy here: only to say so */
 	bool running, gone;
 	uint64_t own_fresh, peer_fresh; /* clock_now() of the last answers of the store */
 	uint64_t deadline;		/* clock_now() */

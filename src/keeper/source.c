@@ -38,19 +38,24 @@ const char *source_target(const struct source *source)
 	return source ? source->target : NULL;
 }
 
-bool source_ready(const struct source *source)
-{
-	return source && source->agreed && !source->failed && !source->cancelled && source->peer;
-}
-
-bool source_cancelled(const struct source *source)
-{
-	return source && source->cancelled && !source->failed;
-}
-
 bool source_early(const struct source *source)
 {
 	return source && !source->late && !source->progress.bytes_at;
+}
+
+/* It was told to send no more, and does not: what it says is not of an older migration. */
+static bool is_called_off(const struct source *source)
+{
+	const struct migration *migration = source->keeper->migration;
+
+	return migration->called_off && strcmp(migration->status, "cancelled") == 0 &&
+	       !source_early(source);
+}
+
+bool source_ready(const struct source *source)
+{
+	return source && source->agreed && !source->failed && source->peer &&
+	       !is_called_off(source);
 }
 
 bool source_late(const struct source *source)
@@ -122,8 +127,10 @@ void source_fail(struct source *source, const char *why)
 		return;
 	source->failed = true;
 	sender_shut_mirrors(source->sender);
-	/* Once the target has what it takes to run it, this way to it is only one of several. */
-	if (!source->late && transfer_copy(source->keeper) != COPY_FEEDING)
+	/* Once the target has what it takes to run it, this way to it is only one of several.  And
+	 * that a target ends whose move was called off is no failure. */
+	if (!source->late && !source->keeper->migration->called_off &&
+	    transfer_copy(source->keeper) != COPY_FEEDING)
 		migration_failed(source->keeper, why);
 	keeper_look(source->keeper);
 }
@@ -259,9 +266,6 @@ void source_status(struct source *source, const char *status, json_t *info)
 			"QEMU: %s", json_string_or(info, "error-desc", "the migration failed"));
 
 		source_fail(source, why);
-	} else if (strcmp(status, "cancelled") == 0 && !source_early(source)) {
-		/* Else it was the target that gave up, and says why. */
-		source->cancelled = !migration_is_wanted(source->keeper);
 	}
 }
 

@@ -20,8 +20,7 @@ struct source *source_free(struct source *source);
 
 uint64_t source_agreed(const struct source *source); /* epoch that the target waits for; 0 */
 const char *source_target(const struct source *source);
-bool source_cancelled(const struct source *source); /* by us, and nothing went wrong */
-bool source_ready(const struct source *source);	    /* the target can still be sent to */
+bool source_ready(const struct source *source); /* the target can still be sent to */
 /* QEMU has not been told to migrate: what it says is of an older migration. */
 bool source_early(const struct source *source);
 /* It was begun when all was sent, to be heard: it sends nothing. */

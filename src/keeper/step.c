@@ -168,7 +168,7 @@ void step_arrived(struct keeper *keeper)
 static void came_back(struct keeper *keeper)
 {
 	report_event(keeper, "migration-undone", NULL, "the guest goes on here");
-	if (source_cancelled(keeper->migration->source)) {
+	if (keeper->migration->called_off) {
 		migration_end_source(keeper, "cancelled", MIGRATION_NOT_WANTED);
 		return;
 	}
@@ -290,6 +290,7 @@ static void cancel(struct keeper *keeper)
 		return;
 	}
 	migration->cancel_after = now + LOOK_AGAIN;
+	migration->called_off |= !migration_goes_on(keeper);
 	timeline_phase(migration->timeline, "cancelling");
 	checkpoint("keeper.source.cancel");
 	if (cancels_by_stream(migration) && source_shut(migration->source)) {

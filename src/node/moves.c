@@ -191,6 +191,15 @@ static int check_tries(struct move *move, const struct node_vm *vm, const char *
 			 move->vm);
 }
 
+/* It is to stay here, and is still on its way to another node. */
+static bool is_leaving(const struct node_vm *vm)
+{
+	const json_t *migration = vm->told_now ? json_object_get(vm->told, "migration") : NULL;
+
+	return strcmp(vm_target(vm), vm->node->config->node) == 0 &&
+	       strcmp(json_string_or(migration, "role", ""), "source") == 0;
+}
+
 static void look_waiting(struct move *move, const struct node_vm *vm)
 {
 	const struct placement_facts facts = vm_placement_facts(vm);
@@ -207,7 +216,7 @@ static void look_waiting(struct move *move, const struct node_vm *vm)
 	state = vm_state(vm, &reason);
 	why = reason;
 	show_progress(move, vm, vm_state_name(state), reason);
-	if (!vm_target(vm))
+	if (!vm_target(vm) || is_leaving(vm))
 		return;
 	if (strcmp(vm_target(vm), vm->node->config->node) != 0)
 		state = state_there(move, vm, &reason);

@@ -107,10 +107,12 @@ def test_a_migration_is_cancelled_and_the_guest_stays(pair):
 	pid = alpha.vm('m1')['pid']
 	with Witness(pair, 'm1') as witness:
 		keeper = hold_copying(alpha, beta, 'm1')
-		alpha.cli('migrate', 'm1', '--cancel', '--no-wait')
-		vm = alpha.vm('m1')
-		assert vm['target'] == 'alpha' and vm['placement']['cancel'] == 2
+		waiting = alpha.background('migrate', 'm1', '--cancel', *LONG)
+		alpha.wait(lambda: alpha.vm('m1')['target'] == 'alpha', 'it is to stay')
+		assert alpha.vm('m1')['placement']['cancel'] == 2
+		assert waiting.poll() is None, 'who waits does so until it is called off'
 		go_on(alpha, keeper)
+		assert alpha.ended(waiting).rc == 0 and alpha.vm('m1')['migration'] is None
 		assert wait_runs_on(pair, 'm1', alpha)['pid'] == pid
 		witness.check(moves=1)
 	beta.wait(lambda: not beta.left(), 'nothing is left of the receiver')
