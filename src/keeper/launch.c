@@ -322,6 +322,10 @@ static void hand_volumes(const struct launch *launch, struct handed *handed,
 						       .read_only = def->volumes[i].read_only,
 						       .cache = def->volumes[i].cache,
 						       .aio = def->volumes[i].aio };
+		/* QEMU since 9.1 takes only what was opened as it would open it, and says itself
+		 * when the file system cannot do that. */
+		if (binding_is_direct(&bindings[i]))
+			volume_open_direct(open);
 		for (size_t j = 0; j < open->n_layers; j++) {
 			bindings[i].fds[j] = hand(handed, open->layers[j].fd);
 			bindings[i].formats[j] = volume_format_name(open->layers[j].format);

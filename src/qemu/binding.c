@@ -64,11 +64,16 @@ static void add_channels(struct binding *binding)
 	add_socket(binding, "agent0", input->agent_fd);
 }
 
-static void set_cache(struct section *section, const char *cache)
+bool binding_is_direct(const struct binding_volume *volume)
 {
-	bool direct = strcmp(cache, "none") == 0 || strcmp(cache, "directsync") == 0;
+	return strcmp(volume->cache, "none") == 0 || strcmp(volume->cache, "directsync") == 0;
+}
 
-	section_set(section, "cache.direct", direct ? "on" : "off");
+static void set_cache(struct section *section, const struct binding_volume *volume)
+{
+	const char *cache = volume->cache;
+
+	section_set(section, "cache.direct", binding_is_direct(volume) ? "on" : "off");
 	section_set(section, "cache.no-flush", strcmp(cache, "unsafe") == 0 ? "on" : "off");
 }
 
@@ -91,13 +96,13 @@ static void add_layer(struct binding *binding, const struct binding_volume *volu
 	section_set(section, "aio", volume->aio);
 	section_set(section, "read-only", read_only ? "on" : "off");
 	section_set(section, "discard", "unmap");
-	set_cache(section, volume->cache);
+	set_cache(section, volume);
 	section = add(binding, "blockdev", node);
 	section_set(section, "driver", volume->formats[layer]);
 	section_set(section, "file", file);
 	section_set(section, "read-only", read_only ? "on" : "off");
 	section_set(section, "discard", "unmap");
-	set_cache(section, volume->cache);
+	set_cache(section, volume);
 	if (layer + 1 < volume->n_layers) {
 		CLEANUP_FREE char *below = node_name(volume, layer + 1, "");
 
@@ -114,8 +119,7 @@ static int add_volume(struct binding *binding, const struct binding_volume *volu
 	if (volume->n_layers == 0 || volume->n_layers > ARRAY_SIZE(volume->fds))
 		return error_set(err, -EINVAL, "volume '%s' has %zu layers", volume->name,
 				 volume->n_layers);
-	if (strcmp(volume->aio, "native") == 0 && strcmp(volume->cache, "none") != 0 &&
-	    strcmp(volume->cache, "directsync") != 0)
+	if (strcmp(volume->aio, "native") == 0 && !binding_is_direct(volume))
 		return error_refuse(err,
 				    "volume '%s': aio native works only with cache none, not "
 				    "with %s; use aio: threads",

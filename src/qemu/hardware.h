@@ -66,6 +66,8 @@ struct binding_volume {
 	bool read_only;
 	const char *cache, *aio;
 };
+/* Is it read and written past the cache of the host? */
+bool binding_is_direct(const struct binding_volume *volume);
 struct binding_nic {
 	const char *name;
 	int tap_fd; /* -1: user mode or no cable */

@@ -27,6 +27,16 @@ void volume_open_done(struct volume_open *open)
 	*open = (struct volume_open){ 0 };
 }
 
+void volume_open_direct(const struct volume_open *open)
+{
+	for (size_t i = 0; i < open->n_layers; i++) {
+		int flags = fcntl(open->layers[i].fd, F_GETFL);
+
+		if (flags >= 0)
+			(void)fcntl(open->layers[i].fd, F_SETFL, flags | O_DIRECT);
+	}
+}
+
 int chain_open_file(const char *path, bool writable, int *ret_fd, struct error *err)
 {
 	CLEANUP_FD int fd = -1;

@@ -49,6 +49,8 @@ struct volume_open {
 	uint64_t size; /* bytes that the guest sees */
 };
 void volume_open_done(struct volume_open *open);
+/* Past the cache of the host, as far as the file system can do that. */
+void volume_open_direct(const struct volume_open *open);
 
 /* What is there: for `drover volume ls`. */
 struct volume_info {

@@ -402,6 +402,21 @@ static void an_overlay_is_opened_with_all_below_it(void **state)
 	assert_true(prepare_as(bench, &want, 1, "alice") < 0);
 }
 
+static void a_volume_is_opened_past_the_cache_where_that_can_be(void **state)
+{
+	struct bench *bench = *state;
+	struct volume_want want = { .vm = "web", .name = "root", .size = 4 * MIB };
+	CLEANUP_FREE char *path = bench_path(bench, "volumes/web/root.raw");
+	CLEANUP_FD int direct = -1;
+
+	prepare(bench, &want);
+	assert_int_equal(fcntl(bench->open.layers[0].fd, F_GETFL) & O_DIRECT, 0);
+	volume_open_direct(&bench->open);
+	direct = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	assert_int_equal(fcntl(bench->open.layers[0].fd, F_GETFL) & O_DIRECT,
+			 direct < 0 ? 0 : O_DIRECT);
+}
+
 static void a_header_may_not_name_what_was_not_asked_for(void **state)
 {
 	struct bench *bench = *state;
@@ -802,6 +817,7 @@ int main(void)
 		TEST(names_and_wishes_without_sense_are_refused_at_once),
 		TEST(a_source_is_copied_and_grown),
 		TEST(an_overlay_is_opened_with_all_below_it),
+		TEST(a_volume_is_opened_past_the_cache_where_that_can_be),
 		TEST(a_header_may_not_name_what_was_not_asked_for),
 		TEST(a_source_brings_no_other_file_along),
 		TEST(a_volume_is_looked_at_before_it_is_grown),
