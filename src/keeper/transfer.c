@@ -94,6 +94,13 @@ static bool has_ended(const struct copy *copy, const char *run_state)
 	return copy->powered_off || one_of(run_state, ends);
 }
 
+/* QEMU also calls `completed` what it received earlier, or sent and was let run again.  Nobody lets
+ * one run that was sent away while the record says that it moves. */
+static bool is_yet_to_go(const struct keeper *keeper, const char *run_state)
+{
+	return strcmp(run_state, "running") == 0 && keeper->ownership->record.phase == OWNER_MOVING;
+}
+
 static enum migration_copy sender_copy(const struct keeper *keeper, const char *run_state)
 {
 	const struct copy *copy = keeper->copy;
@@ -103,8 +110,11 @@ static enum migration_copy sender_copy(const struct keeper *keeper, const char *
 		return COPY_COLD;
 	/* By the status, never by the run state: one that was stopped and then failed is in
 	 * `postmigrate` too (docs/QEMU.md). */
-	if (copy->attempt && strcmp(status, "completed") == 0)
+	if (copy->attempt && strcmp(status, "completed") == 0) {
+		if (is_yet_to_go(keeper, run_state))
+			return COPY_RUNNING;
 		return has_ended(copy, run_state) ? COPY_STOPPED : COPY_COMPLETED;
+	}
 	if (is_postcopy(status))
 		return COPY_FEEDING;
 	if (copy->still && !has_ended(copy, run_state))

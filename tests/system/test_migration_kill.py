@@ -12,7 +12,7 @@ import signal
 import pytest
 
 import drover
-from moves import DISK_STEPS, PARTIES, RECORD, STEPS, staged
+from moves import DISK_STEPS, NAME, PARTIES, RECORD, STEPS, staged
 from test_kill import has_checkpoints
 
 # The host on which a guest stands by then, if it is not the source.
@@ -54,6 +54,21 @@ def may_lose_it(where, step, who):
 
 def case_id(case):
 	return '-'.join(str(word) for word in case[:3]) + ('-disk' if case[3] else '')
+
+
+@pytest.mark.skipif(not has_checkpoints(), reason='this build has no checkpoints')
+def test_a_guest_of_which_nothing_was_sent_is_not_taken_for_one_that_was(tmp_path):
+	"""It came by an earlier migration: QEMU calls that `completed`, and the next keeper knows no more."""
+	with staged(tmp_path) as scene:
+		alpha, beta = scene.hosts
+		scene.send(beta)
+		scene.arrive(beta)
+		beta.hold_at('keeper.source.moved')
+		scene.send(alpha)
+		beta.held('keeper.source.moved').kill()
+		beta.hold_at()
+		scene.arrive(alpha, deadline=2 * drover.DEADLINE)
+		assert 'stands still, whole' not in beta.text(beta.vm_log(NAME, 'events.jsonl'))
 
 
 @pytest.mark.slow
