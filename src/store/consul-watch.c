@@ -2,7 +2,11 @@
 /* Changes in Consul are told by blocking queries: "answer when the index of this prefix is above
  * N".  Values are of no interest, so keys are asked for, one level deep, and thrown away.  The
  * first look comes after the first answer: who reads then reads all that its index tells of.  After
- * each trouble the index is asked for anew, and that is a look too. */
+ * each trouble the index is asked for anew, and that is a look too.
+ *
+ * Each question that waits has a connection, of which Consul takes 200 from one address
+ * (http_max_conns_per_client), and then resets also that of the session.  So the first watches wait
+ * as long as they like, and those beyond take turns: a change is told a little later. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -14,6 +18,9 @@
 #include "util/mem.h"
 
 #define WAIT_SEC 30 /* Consul adds a sixteenth */
+#define RESIDENTS_MAX 64
+#define TURNS_MAX 32 /* at the same time */
+#define TURN_SEC 1
 #define ANSWER_USEC ((WAIT_SEC + WAIT_SEC / 16 + 8) * USEC_PER_SEC)
 #define RETRY_FIRST_USEC (100 * USEC_PER_MSEC)
 #define RETRY_LAST_USEC (3200 * USEC_PER_MSEC)
@@ -25,6 +32,9 @@ struct consul_watch {
 	char *prefix;
 	store_look_fn look;
 	void *ctx;
+	bool resident;
+	enum { TURN_NONE, TURN_AWAITED, TURN_TAKEN } turn;
+	struct consul_watch *next_turn;
 	uint64_t index; /* 0: not known */
 	bool empty;	/* there was nothing at `index` */
 	uint64_t retry_usec;
@@ -43,12 +53,61 @@ static void retry_later(struct consul_watch *watch)
 		watch->retry_usec *= 2;
 }
 
+/* ---- turns ---- */
+
+static void watch_send(struct consul_watch *watch);
+
+static void turns_go(struct consul *consul)
+{
+	while (consul->turns_taken < TURNS_MAX && consul->turns) {
+		struct consul_watch *watch = consul->turns;
+
+		consul->turns = watch->next_turn;
+		watch->turn = TURN_TAKEN;
+		consul->turns_taken++;
+		watch_send(watch);
+	}
+}
+
 static void watch_ask(struct consul_watch *watch)
+{
+	struct consul_watch **at = &watch->ask.consul->turns;
+
+	if (watch->resident) {
+		watch_send(watch);
+		return;
+	}
+	while (*at)
+		at = &(*at)->next_turn;
+	*at = watch;
+	watch->next_turn = NULL;
+	watch->turn = TURN_AWAITED;
+	turns_go(watch->ask.consul);
+}
+
+/* It neither asks nor waits for its turn any more. */
+static void turn_end(struct consul_watch *watch)
+{
+	struct consul *consul = watch->ask.consul;
+	struct consul_watch **at = &consul->turns;
+
+	if (watch->turn == TURN_TAKEN)
+		consul->turns_taken--;
+	while (watch->turn == TURN_AWAITED && *at != watch)
+		at = &(*at)->next_turn;
+	if (watch->turn == TURN_AWAITED)
+		*at = watch->next_turn;
+	watch->turn = TURN_NONE;
+}
+
+/* ---- questions ---- */
+
+static void watch_send(struct consul_watch *watch)
 {
 	CLEANUP_FREE char *kv = consul_kv_path(watch->ask.consul, watch->prefix);
 	CLEANUP_FREE char *path =
 		watch->index ? xasprintf("%s?keys&separator=/&index=%" PRIu64 "&wait=%ds", kv,
-					 watch->index, WAIT_SEC)
+					 watch->index, watch->resident ? WAIT_SEC : TURN_SEC)
 			     : xasprintf("%s?keys&separator=/", kv);
 	const struct consul_question question = {
 		.method = "GET",
@@ -56,18 +115,19 @@ static void watch_ask(struct consul_watch *watch)
 		.timeout_usec = ANSWER_USEC,
 	};
 
-	if (consul_ask(&watch->ask, &question, NULL) < 0)
+	if (consul_ask(&watch->ask, &question, NULL) < 0) {
+		turn_end(watch);
 		retry_later(watch);
+	}
 }
 
-static void on_answer(struct consul_ask *ask, const struct http_answer *answer)
+static void take_answer(struct consul_watch *watch, const struct http_answer *answer)
 {
-	struct consul_watch *watch = container_of(ask, struct consul_watch, ask);
 	bool empty = answer->status == 404;
 
 	if ((answer->status != 200 && !empty) || answer->index == 0) {
 		/* Who looks is told what is wrong; of silence he hears by himself. */
-		if (consul_trouble(ask, answer, NULL) != -EAGAIN)
+		if (consul_trouble(&watch->ask, answer, NULL) != -EAGAIN)
 			(void)sd_event_source_set_enabled(watch->due, SD_EVENT_ONESHOT);
 		watch->index = 0;
 		retry_later(watch);
@@ -81,6 +141,15 @@ static void on_answer(struct consul_ask *ask, const struct http_answer *answer)
 	watch->empty = empty;
 	watch->retry_usec = RETRY_FIRST_USEC;
 	watch_ask(watch);
+}
+
+static void on_answer(struct consul_ask *ask, const struct http_answer *answer)
+{
+	struct consul_watch *watch = container_of(ask, struct consul_watch, ask);
+
+	turn_end(watch);
+	take_answer(watch, answer);
+	turns_go(ask->consul);
 }
 
 static int retry_due(sd_event_source *source, uint64_t usec, void *userdata)
@@ -103,6 +172,7 @@ void consul_watch_again(struct consul *consul)
 		if (!watch->ask.transfer || watch->ask.server == consul->server)
 			continue;
 		consul_ask_cancel(&watch->ask);
+		turn_end(watch);
 		watch->index = 0;
 		(void)sd_event_source_set_time_relative(watch->retry, 0);
 		(void)sd_event_source_set_enabled(watch->retry, SD_EVENT_ONESHOT);
@@ -153,6 +223,8 @@ int consul_watch(struct store *store, const char *prefix, store_look_fn look, vo
 		watch_free(watch);
 		return error_set(err, r, "cannot watch the store '%s': %m", store->address);
 	}
+	watch->resident = consul->residents < RESIDENTS_MAX;
+	consul->residents += watch->resident;
 	watch->next = consul->watches;
 	consul->watches = watch;
 	*ret_watch = &watch->watch;
@@ -168,5 +240,8 @@ void consul_unwatch(struct store_watch *base)
 	while (*at != watch)
 		at = &(*at)->next;
 	*at = watch->next;
+	consul->residents -= watch->resident;
+	turn_end(watch);
 	watch_free(watch);
+	turns_go(consul);
 }

@@ -77,6 +77,9 @@ struct consul {
 	sd_event_source *deliver;
 	struct consul_session session;
 	struct consul_watch *watches;
+	size_t residents;	    /* those of them that wait as long as they like, */
+	struct consul_watch *turns; /* and those whose turn comes next, */
+	size_t turns_taken;	    /* of which so many are asking */
 };
 
 /* consul.c.  `path` is what follows "/v1/".  The answer comes from the loop. */

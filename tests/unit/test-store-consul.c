@@ -473,6 +473,67 @@ static void of_a_server_that_hangs_no_answer_is_waited_for(void **state)
 	}
 }
 
+#define WATCHES 300 /* Consul takes 200 connections of one address, unless it is told otherwise */
+
+struct crowd {
+	struct crowd_watch {
+		struct crowd *crowd;
+		struct store_watch *watch;
+		bool looked;
+	} watches[WATCHES];
+	size_t looked;
+	bool all;
+};
+
+static void on_crowd_look(void *ctx)
+{
+	struct crowd_watch *it = ctx;
+
+	it->crowd->looked += !it->looked;
+	it->looked = true;
+	it->crowd->all = it->crowd->looked == WATCHES;
+}
+
+static void crowd_forget(struct crowd *crowd)
+{
+	for (size_t i = 0; i < WATCHES; i++)
+		crowd->watches[i].looked = false;
+	crowd->looked = 0;
+	crowd->all = false;
+}
+
+static void more_is_watched_than_consul_takes_connections(void **state)
+{
+	struct scene *s = *state;
+	CLEANUP_FREE char *address = address_of(&plain, "");
+	struct crowd crowd = { 0 };
+	struct session session = { 0 };
+	char key[32];
+
+	s->store = address_open(s, address);
+	session_begin(s, s->store, &session);
+	for (size_t i = 0; i < WATCHES; i++) {
+		struct crowd_watch *it = &crowd.watches[i];
+
+		it->crowd = &crowd;
+		(void)snprintf(key, sizeof(key), "/w/%zu/", i);
+		assert_int_equal(store_watch(s->store, key, on_crowd_look, it, &it->watch, NULL),
+				 0);
+	}
+	assert_true(loop_until(s->loop, &crowd.all));
+	crowd_forget(&crowd);
+	for (size_t i = 0; i < WATCHES; i++) {
+		ANSWER answer = { 0 };
+
+		(void)snprintf(key, sizeof(key), "/w/%zu/k", i);
+		assert_int_equal(ask_put(s->loop, s->store, key, STORE_ABSENT, 1, &answer), 0);
+	}
+	assert_true(loop_until(s->loop, &crowd.all));
+	assert_int_equal(session.state, STORE_CONNECTED);
+	for (size_t i = 0; i < WATCHES; i++)
+		store_unwatch(crowd.watches[i].watch);
+}
+
 static int setup(void **state)
 {
 	struct scene *scene = xcalloc(1, sizeof(*scene));
@@ -518,6 +579,7 @@ int main(void)
 		TEST(a_transaction_that_consul_would_not_take_is_refused),
 		TEST(large_values_have_versions_too),
 		TEST(a_damaged_value_is_named),
+		TEST(more_is_watched_than_consul_takes_connections),
 	};
 	int failed;
 
