@@ -265,3 +265,33 @@ json_t *agent_order_args(const struct cli *cli, const char *vm)
 			json_integer((json_int_t)(cli->options.timeout_usec / USEC_PER_MSEC)));
 	return args;
 }
+
+/* A part of the list.  An agent that has replaced the one that was asked begins anew. */
+static void on_part(void *ctx, json_t *data)
+{
+	json_t *list = ctx;
+
+	if (json_int_or(data, "before", 0) == 0)
+		(void)json_array_clear(list);
+	(void)json_array_extend(list, json_object_get(data, "vms"));
+}
+
+/* Agents of earlier versions answer with the whole. */
+int agent_list(const struct cli *cli, json_t **ret_list, struct error *err)
+{
+	json_auto_t *args = json_pack("{s:b}", "parts", 1), *parts = json_array(), *rest = NULL;
+	const struct question question = {
+		.command = "ls",
+		.args = args,
+		.timeout_usec = agent_patience(cli),
+		.progress = on_part,
+		.ctx = parts,
+	};
+	int r = agent_ask(cli, &question, &rest, err);
+
+	if (r < 0)
+		return r;
+	(void)json_array_extend(parts, rest);
+	*ret_list = json_incref(parts);
+	return 0;
+}

@@ -34,6 +34,9 @@ int agent_ask(const struct cli *cli, const struct question *question, json_t **r
 int agent_ask_vm(const struct cli *cli, const char *command, const char *vm, json_t **ret_value,
 		 struct error *err);
 
+/* All VMs, as `ls` has them. */
+int agent_list(const struct cli *cli, json_t **ret_list, struct error *err);
+
 /* How long to wait for an answer that takes its time: what the user said and a little more, so that
  * the agent's own sentence comes first. */
 uint64_t agent_patience(const struct cli *cli);

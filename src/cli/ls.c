@@ -50,7 +50,7 @@ int run_ls(struct cli *cli, struct error *err)
 	size_t i;
 	int r;
 
-	r = agent_ask_vm(cli, "ls", NULL, &answer, err);
+	r = agent_list(cli, &answer, err);
 	if (r < 0)
 		return r;
 	list = sorted(answer);

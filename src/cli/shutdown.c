@@ -19,7 +19,7 @@ static int list_running(const struct cli *cli, struct error *err)
 	json_t *vm;
 	int r;
 
-	r = agent_ask_vm(cli, "ls", NULL, &answer, err);
+	r = agent_list(cli, &answer, err);
 	if (r < 0)
 		return r;
 	json_array_foreach(answer, i, vm)

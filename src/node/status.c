@@ -11,7 +11,7 @@
 #include "model/config.h"
 #include "model/definition.h"
 #include "node/elsewhere.h"
-#include "node/holders.h"
+#include "node/listing.h"
 #include "node/mode.h"
 #include "node/node.h"
 #include "node/placement.h"
@@ -236,14 +236,25 @@ json_t *status_json(const struct node_vm *vm)
 	return object;
 }
 
+json_t *status_part(const struct node *node, const struct volumes *volumes, const char *after,
+		    size_t max)
+{
+	size_t i = after ? vm_position(node, after) : 0;
+	json_t *list = json_array();
+
+	if (after && i < node->n_vms && strcmp(node->vms[i]->name, after) == 0)
+		i++;
+	for (; i < node->n_vms && json_array_size(list) < max; i++)
+		if (!node->vms[i]->removed)
+			json_array_append_new(list, vm_json(node->vms[i], volumes));
+	return list;
+}
+
 json_t *status_list(const struct node *node)
 {
 	struct volumes volumes = volumes_load(node);
-	json_t *list = json_array();
+	json_t *list = status_part(node, &volumes, NULL, SIZE_MAX);
 
-	for (size_t i = 0; i < node->n_vms; i++)
-		if (!node->vms[i]->removed)
-			json_array_append_new(list, vm_json(node->vms[i], &volumes));
 	volumes_done(&volumes);
 	return list;
 }
@@ -259,7 +270,7 @@ void status_ls(struct node *node, struct request *request)
 		request_fail(request, &err);
 		return;
 	}
-	holders_answer(node, request, status_list(node));
+	listing_begin(node, request);
 }
 
 void status_one(struct node *node, struct request *request)
