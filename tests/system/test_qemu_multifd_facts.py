@@ -85,7 +85,7 @@ def on_one_cpu(qemu):
 		os.sched_setaffinity(int(thread), {cpu})
 
 
-def switch_breaks(pair, number, channels, broken):
+def switch_breaks(pair, number, patience, channels, broken):
 	"""Connections (none named: all) break just before the source is told to hand over.  Whether it goes
 	on answering, which it has to once all of them are gone; its guest runs then."""
 	pair.source.capabilities('pause-before-switchover')
@@ -95,6 +95,7 @@ def switch_breaks(pair, number, channels, broken):
 		pair.source.wait_migration('pre-switchover')
 		drover.wait(lambda: len(relay.pairs) == 1 + channels * CHANNELS, 'all have been passed on')
 		on_one_cpu(pair.source)
+		pair.source.monitor.settimeout(patience)
 		relay.cut(*broken)
 		pair.go_on()
 		with contextlib.suppress(TimeoutError):
@@ -104,12 +105,12 @@ def switch_breaks(pair, number, channels, broken):
 		pair.source.wait_status('running')
 	except TimeoutError:
 		return False
+	pair.source.monitor.settimeout(drover.DEADLINE)
 	return True
 
 
 def hangs(pair, directory, tries, patience, channels, *broken):
 	"""Whether one of so many switches ended in a source that never answers again."""
-	pair.source.monitor.settimeout(patience)
 	give_key(pair.source, 'client', KEY, directory)
 	for number in range(tries):
 		if number:
@@ -119,7 +120,7 @@ def hangs(pair, directory, tries, patience, channels, *broken):
 			pair.new_target()
 		(directory / str(number)).mkdir()
 		give_key(pair.target, 'server', KEY, directory / str(number))
-		if not switch_breaks(pair, number, channels, broken):
+		if not switch_breaks(pair, number, patience, channels, broken):
 			return True
 	return False
 
