@@ -9,6 +9,7 @@
 #include "model/records.h"
 #include "node/control.h"
 #include "node/directory.h"
+#include "node/feed.h"
 #include "node/mode.h"
 #include "node/node.h"
 #include "node/nodes.h"
@@ -17,6 +18,7 @@
 #include "node/vm.h"
 #include "store/fault.h"
 #include "util/log.h"
+#include "wire/base64.h"
 #include "wire/peer.h"
 #include "wire/sock.h"
 
@@ -492,6 +494,80 @@ static void an_apply_of_too_many_is_refused_whole(void **state)
 	await(&host, &apply);
 	assert_int_equal(apply.r, 0);
 	assert_int_equal(stored(&host), STORE_OPS_MAX + 1);
+}
+
+#define EVENTS 25
+
+static json_t *consul_events(void)
+{
+	json_t *list = json_array();
+
+	for (int i = 0; i < EVENTS; i++) {
+		CLEANUP_FREE char *text =
+			xasprintf("{\"name\": \"vm%d\", \"parameters\": {\"machine\": \"virtual\", "
+				  "\"online\": false, \"kvm_host\": \"beta\"}}",
+				  i);
+		CLEANUP_FREE char *value = base64_encode(text, strlen(text));
+		CLEANUP_FREE char *key = xasprintf("node/vm%d", i);
+
+		json_array_append_new(list, json_pack("{s:s, s:s, s:i}", "Key", key, "Value", value,
+						      "ModifyIndex", i + 1));
+	}
+	return json_pack("{s:o}", "events", list);
+}
+
+static size_t defined(struct host *host)
+{
+	ANSWER answer = { 0 };
+	size_t count = 0, i;
+	json_t *entry;
+
+	assert_int_equal(ask_list(host->raw.loop, host->raw.store, "/drover/vms/", &answer), 0);
+	json_array_foreach(answer.list, i, entry)
+	{
+		count += strstr(json_string_value(entry), "/definition") != NULL;
+	}
+	return count;
+}
+
+static size_t goal;
+
+static bool goal_is_reached(struct host *host)
+{
+	return defined(host) >= goal;
+}
+
+/* The store does what it is asked, and answers when it is told to: so what is at work is what it
+ * has and nobody was told of. */
+static void fc_C5_no_more_events_are_at_work_than_allowed(void **state)
+{
+	const struct fault hold = { FAULT_HOLD, FAULT_WRITES, 0, 1000, 0 };
+	HOST host = host_make();
+	REPLY events = { 0 };
+	size_t allowed, done = 0;
+
+	host_open(&host);
+	feed_open(host.node);
+	run_until(&host, has_joined);
+	allowed = host.node->config->consul_event_threads;
+	assert_true(allowed < EVENTS);
+	fault_order(host.node->store, &hold);
+	ask(&host, "consul-events", consul_events(), &events);
+	while (done < EVENTS) {
+		REPLY ping = { 0 };
+
+		goal = done + allowed < EVENTS ? done + allowed : EVENTS;
+		run_until(&host, goal_is_reached);
+		/* Whatever would have begun as well has begun when this is answered. */
+		ask(&host, "node", NULL, &ping);
+		await(&host, &ping);
+		assert_int_equal(defined(&host), goal);
+		assert_false(events.done);
+		done = goal;
+		fault_release(host.node->store);
+	}
+	await(&host, &events);
+	assert_int_equal(events.r, 0);
 }
 
 static void put_file(const struct host *host, const char *name, const char *text)
@@ -988,6 +1064,7 @@ int main(void)
 		cmocka_unit_test(a_command_ends_when_the_keeper_does_not_take_the_wish),
 		cmocka_unit_test(an_apply_of_many_is_all_or_nothing),
 		cmocka_unit_test(an_apply_of_too_many_is_refused_whole),
+		cmocka_unit_test(fc_C5_no_more_events_are_at_work_than_allowed),
 		cmocka_unit_test(a_file_that_is_too_large_for_the_store_holds_up_no_other),
 		cmocka_unit_test(a_claim_that_is_refused_before_the_store_was_asked_says_so),
 		cmocka_unit_test(a_move_is_indexed_for_both_sides_and_written_by_its_holder_only),
