@@ -139,7 +139,7 @@ static int write_authority(struct work *work, struct error *err)
 static int init_make(struct work *work, struct error *err)
 {
 	const char *dir = membership_dir(work->job.node);
-	const struct period period = { .from = time(NULL) - 3600,
+	const struct period period = { .from = renewal_period(work->job.node).from,
 				       .until = time(NULL) + AUTHORITY_LIFE };
 	int r = 0;
 

@@ -14,9 +14,11 @@
 #include "node/node.h"
 #include "node/nodes.h"
 #include "node/records.h"
+#include "node/renewal.h"
 #include "node/session.h"
 #include "node/vm.h"
 #include "store/fault.h"
+#include "tls/authority.h"
 #include "util/log.h"
 #include "wire/base64.h"
 #include "wire/peer.h"
@@ -570,6 +572,17 @@ static void fc_C5_no_more_events_are_at_work_than_allowed(void **state)
 	assert_int_equal(events.r, 0);
 }
 
+static void a_certificate_is_good_where_the_clock_is_a_day_late(void **state)
+{
+	HOST host = host_make();
+	struct period period;
+
+	host_open(&host);
+	period = renewal_period(host.node);
+	assert_true(period.from < time(NULL) - 24 * 3600);
+	assert_true(period.until > time(NULL) + 24 * 3600);
+}
+
 static void put_file(const struct host *host, const char *name, const char *text)
 {
 	CLEANUP_FREE char *dir = xasprintf("%s/etc/drover/vms", host->raw.dir);
@@ -1065,6 +1078,7 @@ int main(void)
 		cmocka_unit_test(an_apply_of_many_is_all_or_nothing),
 		cmocka_unit_test(an_apply_of_too_many_is_refused_whole),
 		cmocka_unit_test(fc_C5_no_more_events_are_at_work_than_allowed),
+		cmocka_unit_test(a_certificate_is_good_where_the_clock_is_a_day_late),
 		cmocka_unit_test(a_file_that_is_too_large_for_the_store_holds_up_no_other),
 		cmocka_unit_test(a_claim_that_is_refused_before_the_store_was_asked_says_so),
 		cmocka_unit_test(a_move_is_indexed_for_both_sides_and_written_by_its_holder_only),
