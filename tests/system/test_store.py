@@ -16,7 +16,7 @@ def test_I1_two_agents_one_store_one_guest(pair):
 	alpha, beta = pair
 	alpha.apply(micro('m1'))
 	with Ticks(alpha, 'm1') as ticks:
-		beta.wait(lambda: beta.vms().get('m1', {}).get('wish') == 'elsewhere', 'beta knows of it')
+		beta.wait(lambda: beta.vms().get('m1', {}).get('node') == 'alpha', 'beta knows of it')
 		refusal = beta.drover('start', 'm1', '--timeout', '5s')
 		assert refusal.rc == 69 and "belongs to node 'alpha' (it is there)" in refusal.err
 		beta.restart_agent()
