@@ -336,14 +336,16 @@ static uint64_t guests_mib(const struct node *node, bool running)
 	return sum;
 }
 
-/* What may still be booked. */
-static uint64_t free_mib(const struct node *node, uint64_t total)
+/* What a VM may have that is started now: what is not booked, as far as it is really there.  Huge
+ * pages and what other programs use is booked by nobody. */
+static uint64_t free_mib(const struct node *node, uint64_t total, uint64_t available)
 {
-	uint64_t limit = node->config->memory_limit_mib, booked = booked_mib(node);
+	uint64_t limit = node->config->memory_limit_mib, booked = booked_mib(node), left;
 
 	if (limit == 0 || limit > total)
 		limit = total;
-	return limit > booked ? limit - booked : 0;
+	left = limit > booked ? limit - booked : 0;
+	return left < available ? left : available;
 }
 
 static json_t *memory_json(const struct node *node)
@@ -359,7 +361,7 @@ static json_t *memory_json(const struct node *node)
 			 (json_int_t)available, "booked", (json_int_t)booked_mib(node), "allocated",
 			 (json_int_t)guests_mib(node, true), "provisioned",
 			 (json_int_t)guests_mib(node, false), "free",
-			 (json_int_t)free_mib(node, total));
+			 (json_int_t)free_mib(node, total, available));
 }
 
 static json_t *states_json(const struct node *node)

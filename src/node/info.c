@@ -57,6 +57,7 @@ static json_t *lasting(const json_t *value)
 	(void)json_object_set_new(copy, "store_usec",
 				  json_boolean(json_int_or(copy, "store_usec", 0) > 0));
 	(void)json_object_del(json_object_get(copy, "memory_mib"), "available");
+	(void)json_object_del(json_object_get(copy, "memory_mib"), "free");
 	return copy;
 }
 
