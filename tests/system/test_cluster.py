@@ -147,14 +147,23 @@ def test_without_an_address_there_is_no_cluster(new_host):
 
 
 def test_certificates_are_renewed_in_time_without_a_restart(new_node):
+	"""Neither of agents nor of keepers: a guest goes from one to the other when those are over under
+	which both were started."""
 	# Ten seconds are between the renewal and the end, for a machine that is busy.
 	alpha, beta = new_node('alpha', life='30s'), new_node('beta')
 	assert alpha.drover('cluster', 'init').rc == 0
 	assert join(beta, token_of(alpha)).rc == 0
+	alpha.apply(drover.micro('m1', kvm_host='alpha'))
+	keeper = alpha.keeper('m1')
+	first = max(status(host)['certificate']['until'] for host in (alpha, beta))
 	for host in alpha, beta:
-		first = status(host)['certificate']['until']
 		host.wait(lambda: status(host)['certificate']['until'] > first, 'another certificate', 120)
 		assert host.agent_process.alive
+	drover.wait(lambda: datetime.datetime.now(datetime.UTC) > datetime.datetime.fromisoformat(first),
+		'the first ones are over')
+	assert alpha.keeper('m1') == keeper
+	alpha.cli('migrate', 'm1', '--to', 'beta', '--timeout', '120s')
+	assert beta.vm('m1')['state'] == 'running'
 
 
 def test_a_node_whose_certificate_has_expired_joins_anew(new_node):
