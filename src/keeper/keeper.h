@@ -50,6 +50,7 @@ struct want_move {
 	uint64_t max_downtime_ms;      /* 0: as the definition says */
 	uint64_t bandwidth;	       /* bytes per second; 0: as the definition says */
 	bool postcopy;		       /* is allowed */
+	uint64_t number;	       /* of the newest order; 0: there was none */
 	bool cancelled;		       /* it was called off */
 	bool may_send, may_receive;    /* this host has a place for one more */
 };

@@ -12,6 +12,7 @@
 #include "keeper/keeper.h"
 #include "keeper/migration.h"
 #include "keeper/monitor.h"
+#include "keeper/obstacle.h"
 #include "keeper/ownership.h"
 #include "keeper/pending.h"
 #include "keeper/report.h"
@@ -72,11 +73,13 @@ static int take_definition(struct keeper *keeper, json_t *tree, uint64_t generat
 	return 0;
 }
 
-/* A VM that was defined anew from a mended file deserves a try without waiting. */
+/* A VM that was defined anew from a mended file, or ordered here anew, deserves a try without
+ * waiting. */
 static void forget_failures(struct keeper *keeper)
 {
 	backoff_reset(&keeper->backoff);
 	keeper->not_before = 0;
+	obstacle_forget(keeper);
 }
 
 /* Where it should be, and how it gets there.  An agent that says nothing of it is of the time
@@ -89,12 +92,15 @@ static void take_move(struct keeper *keeper, json_t *args)
 	uint64_t number = (uint64_t)json_int_or(placement, "number", 0);
 	uint64_t cancel = (uint64_t)json_int_or(args, "cancel", 0);
 
+	if (number > move->number)
+		forget_failures(keeper);
 	json_decref(move->offer);
 	*move = (struct want_move){
 		.offer = json_is_object(offer) ? json_incref(offer) : NULL,
 		.max_downtime_ms = (uint64_t)json_int_or(placement, "max_downtime_ms", 0),
 		.bandwidth = (uint64_t)json_int_or(placement, "bandwidth", 0),
 		.postcopy = json_bool_or(placement, "postcopy", false),
+		.number = number,
 		.cancelled = cancel && cancel >= number,
 		.may_send = json_bool_or(args, "may_send", false),
 		.may_receive = json_bool_or(args, "may_receive", false),

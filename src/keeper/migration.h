@@ -14,6 +14,7 @@
 
 #include "core/backoff.h"
 #include "core/migration.h"
+#include "keeper/obstacle.h"
 
 struct keeper;
 struct migration;
@@ -48,6 +49,7 @@ struct migration {
 	struct backoff backoff;	      /* between tries as source */
 	uint64_t resumed;	      /* by QEMU's clock, when vcpus last began to run */
 	char trouble[256];	      /* why the last try came to nothing; "" */
+	struct obstacle obstacle;
 };
 
 struct migration *migration_new(struct keeper *keeper);

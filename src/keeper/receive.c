@@ -13,6 +13,7 @@
 #include "keeper/keeper.h"
 #include "keeper/link.h"
 #include "keeper/migration.h"
+#include "keeper/obstacle.h"
 #include "keeper/offer.h"
 #include "keeper/ownership.h"
 #include "keeper/psk.h"
@@ -341,9 +342,12 @@ void receive_begin(struct keeper *keeper)
 	if (r == 0)
 		r = offer_save(offer, &err);
 	if (r < 0) {
+		keeper->migration->timeline = timeline_free(keeper->migration->timeline);
+		obstacle_met(keeper, offer->epoch, &err);
 		receive_give_up(receive, err.text);
 		return;
 	}
+	obstacle_forget(keeper);
 	checkpoint("keeper.receive.offer");
 	report_event(keeper, "receiving", NULL, "ready to take it over from node '%s' (epoch %llu)",
 		     offer->source, (unsigned long long)offer->epoch);

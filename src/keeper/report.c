@@ -20,6 +20,7 @@
 #include "keeper/link.h"
 #include "keeper/migration.h"
 #include "keeper/monitor.h"
+#include "keeper/obstacle.h"
 #include "keeper/ownership.h"
 #include "keeper/start.h"
 #include "keeper/stop.h"
@@ -96,6 +97,11 @@ static enum vm_state describe_absent(const struct keeper *keeper, char *reason, 
 		return set_reason(reason, size, VM_OFF,
 				  "the lease of this node is over; it is started as soon as the "
 				  "store answers droverd, see 'drover node'");
+	if (*keeper->failure && ownership_held_elsewhere(keeper))
+		return set_reason(reason, size, VM_FAILED,
+				  "%s; tried again at %s, 'drover migrate %s --to %s' tries now",
+				  keeper->failure, moment_text(keeper->not_before, next),
+				  keeper->name, keeper->config->node);
 	if (*keeper->failure)
 		return set_reason(reason, size, VM_FAILED,
 				  "%s; tried again at %s, 'drover start %s' tries now",
@@ -286,6 +292,7 @@ static void add_migration(const struct keeper *keeper, json_t *report)
 	json_t *migration = migration_json(keeper);
 
 	json_object_set_new(report, "migration", migration ? migration : json_null());
+	json_object_set_new(report, "obstacle", obstacle_json(keeper));
 	json_object_set_new(report, "migration_failures",
 			    json_integer((json_int_t)keeper->migration->backoff.failures));
 }

@@ -15,6 +15,7 @@
 #include "keeper/launch.h"
 #include "keeper/lease.h"
 #include "keeper/monitor.h"
+#include "keeper/obstacle.h"
 #include "keeper/ownership.h"
 #include "keeper/pending.h"
 #include "keeper/receive.h"
@@ -130,6 +131,8 @@ static void step_failed(struct keeper *keeper, const struct error *err)
 	report_event(keeper, start->attempt ? "receive-failed" : "start-failed", NULL, "%s: %s",
 		     start->steps[start->step].what, err->text);
 	keeper_failed(keeper, 0, err->text);
+	if (start->attempt)
+		obstacle_met(keeper, start->attempt, err);
 	keeper->start = start_cancel(start);
 	keeper->remains = true;
 	if (launched && keeper->copy) {

@@ -16,6 +16,7 @@
 #include "node/near.h"
 #include "node/node.h"
 #include "node/nodes.h"
+#include "node/obstacle.h"
 #include "node/status.h"
 #include "node/vm.h"
 #include "store/store.h"
@@ -200,6 +201,17 @@ static bool is_leaving(const struct node_vm *vm)
 	       strcmp(json_string_or(migration, "role", ""), "source") == 0;
 }
 
+/* Its target says that it cannot come there. */
+static int check_obstacle(const struct move *move, const struct node_vm *vm, struct error *err)
+{
+	if (!obstacle_stands(vm, move->number))
+		return 0;
+	return error_set(err, -ECANCELED,
+			 "VM '%s' does not come to node '%s': %s; it stays on node '%s' until that "
+			 "works, 'drover migrate %s --cancel' lets it stay there for good",
+			 move->vm, vm_target(vm), obstacle_why(vm), vm->owner.node, move->vm);
+}
+
 static void look_waiting(struct move *move, const struct node_vm *vm)
 {
 	const struct placement_facts facts = vm_placement_facts(vm);
@@ -221,6 +233,8 @@ static void look_waiting(struct move *move, const struct node_vm *vm)
 	if (strcmp(vm_target(vm), vm->node->config->node) != 0)
 		state = state_there(move, vm, &reason);
 	r = placement_arrived(&facts, move->number, vm->wish, state, reason, &err);
+	if (r == 0)
+		r = check_obstacle(move, vm, &err);
 	if (r == 0)
 		r = check_tries(move, vm, why, &err);
 	if (r != 0)

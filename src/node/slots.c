@@ -89,7 +89,15 @@ static bool look_at(struct node_vm *vm, enum direction direction)
 	return slot->granted != 0;
 }
 
-static struct node_vm *first_waiting(const struct node *node, enum direction direction)
+/* It cannot come here now, and its keeper waits before it tries again. */
+static bool is_blocked(const struct node_vm *vm)
+{
+	return vm->told_now && json_is_object(json_object_get(vm->told, "obstacle")) &&
+	       vm_state(vm, NULL) == VM_FAILED;
+}
+
+static struct node_vm *first_waiting(const struct node *node, enum direction direction,
+				     bool blocked_too)
 {
 	struct node_vm *first = NULL;
 
@@ -97,11 +105,30 @@ static struct node_vm *first_waiting(const struct node *node, enum direction dir
 		struct node_vm *vm = node->vms[i];
 		const struct slot *slot = slot_of(vm, direction);
 
-		if (slot->waiting_since && !slot->granted &&
+		if (slot->waiting_since && !slot->granted && (blocked_too || !is_blocked(vm)) &&
 		    (!first || slot->waiting_since < slot_of(first, direction)->waiting_since))
 			first = vm;
 	}
 	return first;
+}
+
+static struct node_vm *first_blocked(const struct node *node)
+{
+	for (size_t i = 0; i < node->n_vms; i++)
+		if (node->vms[i]->slots.receive.granted && is_blocked(node->vms[i]))
+			return node->vms[i];
+	return NULL;
+}
+
+/* One that cannot come keeps none out that perhaps can. */
+static void make_way(const struct node *node)
+{
+	struct node_vm *blocked, *next;
+
+	while ((blocked = first_blocked(node)) && (next = first_waiting(node, RECEIVE, false))) {
+		slot_take_back(blocked, &blocked->slots.receive);
+		slot_grant(next, &next->slots.receive);
+	}
 }
 
 /* The moment at which one that is granted and not used has waited long enough; UINT64_MAX: none. */
@@ -113,10 +140,12 @@ static uint64_t look_in(struct node *node, enum direction direction, unsigned li
 
 	for (size_t i = 0; i < node->n_vms; i++)
 		taken += look_at(node->vms[i], direction);
-	while (taken < limit && (vm = first_waiting(node, direction))) {
+	while (taken < limit && (vm = first_waiting(node, direction, true))) {
 		slot_grant(vm, slot_of(vm, direction));
 		taken++;
 	}
+	if (direction == RECEIVE)
+		make_way(node);
 	for (size_t i = 0; i < node->n_vms; i++) {
 		const struct slot *slot = slot_of(node->vms[i], direction);
 

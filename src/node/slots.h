@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How many VMs move at the same time (`migration.outgoing`, `migration.incoming`).  A node lets VMs
  * come in the order in which they began to wait; one whose receiver nobody sends to goes to the end
- * of the queue.  It lets those leave for which a receiver waits, so that no two nodes can wait for
- * each other. */
+ * of the queue, and one that cannot be let in makes way.  It lets those leave for which a receiver
+ * waits, so that no two nodes can wait for each other. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>

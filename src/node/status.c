@@ -14,6 +14,7 @@
 #include "node/listing.h"
 #include "node/mode.h"
 #include "node/node.h"
+#include "node/obstacle.h"
 #include "node/placement.h"
 #include "node/records.h"
 #include "node/session.h"
@@ -169,6 +170,16 @@ static void set_placement(json_t *object, const struct node_vm *vm)
 	json_object_set_new(object, "migration", migration ? json_incref(migration) : json_null());
 }
 
+/* Wherever it is, there is no better reason while it waits for that. */
+static void set_obstacle(const struct node_vm *vm, json_t *object)
+{
+	CLEANUP_FREE char *words = obstacle_words(vm);
+	int state = vm_state_of(json_string_or(object, "state", ""));
+
+	if (words && (state == VM_RUNNING || state == VM_PAUSED))
+		json_set_string(object, "reason", words);
+}
+
 /* It is to come here, and that does not work. */
 static void set_not_taken(const struct node_vm *vm, json_t *object, const char *reason)
 {
@@ -210,6 +221,7 @@ static json_t *vm_json(const struct node_vm *vm, const struct volumes *volumes)
 	if (elsewhere_holder(vm) &&
 	    (!vm->told_now || state == VM_OFF || state == VM_STOPPING || state == VM_FAILED))
 		elsewhere_set(vm, object);
+	set_obstacle(vm, object);
 	if (elsewhere_holder(vm) && vm->told_now && state == VM_FAILED && reason)
 		set_not_taken(vm, object, reason);
 	set_uptime(object);
@@ -324,6 +336,18 @@ static void say_placement(json_t *list, const struct node_vm *vm)
 		    elsewhere_holder(vm), name);
 }
 
+static void say_obstacle(json_t *list, const struct node_vm *vm)
+{
+	if (obstacle_why(vm))
+		say(list,
+		    "That node cannot let it in: %s. It tries again; 'drover migrate %s --cancel' "
+		    "lets the VM stay.",
+		    obstacle_why(vm), vm->name);
+	else if (vm_is_here(vm))
+		say(list, "It is moved there; 'drover migrate %s --cancel' lets it stay.",
+		    vm->name);
+}
+
 static void say_wish(json_t *list, const struct node_vm *vm)
 {
 	const char *name = vm->name, *node = vm->node->config->node;
@@ -381,9 +405,7 @@ static void say_wish(json_t *list, const struct node_vm *vm)
 	case WISH_ELSEWHERE:
 		say(list, "It belongs on node '%s' (%s), and this node is '%s'.", vm_target(vm),
 		    placement_words(vm, source, sizeof(source)), node);
-		if (vm_is_here(vm))
-			say(list, "It is moved there; 'drover migrate %s --cancel' lets it stay.",
-			    name);
+		say_obstacle(list, vm);
 		break;
 	case WISH_NODE_STOPPED:
 		say(list, "It should be off: this node is in mode 'stopped'; 'drover node ready' "

@@ -19,6 +19,7 @@
 #include "node/moves.h"
 #include "node/near.h"
 #include "node/node.h"
+#include "node/obstacle.h"
 #include "node/orders.h"
 #include "node/records.h"
 #include "node/replacement.h"
@@ -89,6 +90,7 @@ struct node_vm *vm_free(struct node_vm *vm)
 	owner_done(&vm->owner);
 	placement_done(&vm->placement);
 	json_decref(vm->offer);
+	json_decref(vm->obstacle);
 	json_decref(vm->told);
 	json_decref(vm->said);
 	json_decref(vm->machine);
@@ -219,6 +221,7 @@ static void vm_settle(struct node_vm *vm)
 	work_out_wish(vm);
 	link_look(vm);
 	orders_look(vm);
+	obstacle_look(vm);
 	moves_look(vm);
 	states_look(vm);
 	/* Nothing is known of it and nothing is here: the name is only a name. */
@@ -333,6 +336,13 @@ static int set_offer(struct node_vm *vm, json_t *value, struct error *err)
 	return 0;
 }
 
+static int set_obstacle(struct node_vm *vm, json_t *value, struct error *err)
+{
+	json_decref(vm->obstacle);
+	vm->obstacle = json_is_object(value) ? json_incref(value) : NULL;
+	return 0;
+}
+
 static int set_hardware(struct node_vm *vm, json_t *value, struct error *err)
 {
 	static const char *const brief[] = { "machine_type", "accelerator", "qemu_version",
@@ -361,13 +371,10 @@ static const struct leaf {
 	const char *name;
 	int (*set)(struct node_vm *vm, json_t *value, struct error *err);
 } leaves[VM_LEAVES] = {
-	[VM_DEFINITION] = { "definition", set_definition },
-	[VM_ORDER] = { "order", set_order },
-	[VM_PLACEMENT] = { "placement", set_placement },
-	[VM_OFFER] = { "offer", set_offer },
-	[VM_OWNER] = { "owner", set_owner },
-	[VM_HARDWARE] = { "hardware", set_hardware },
-	[VM_STATE] = { "state", set_state },
+	[VM_DEFINITION] = { "definition", set_definition }, [VM_ORDER] = { "order", set_order },
+	[VM_PLACEMENT] = { "placement", set_placement },    [VM_OFFER] = { "offer", set_offer },
+	[VM_OBSTACLE] = { "obstacle", set_obstacle },	    [VM_OWNER] = { "owner", set_owner },
+	[VM_HARDWARE] = { "hardware", set_hardware },	    [VM_STATE] = { "state", set_state },
 };
 
 const char *vm_leaf_name(enum vm_leaf leaf)

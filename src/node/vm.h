@@ -26,6 +26,7 @@ enum vm_leaf {
 	VM_OWNER,
 	VM_HARDWARE,
 	VM_OFFER,
+	VM_OBSTACLE,
 	VM_STATE,
 	VM_LEAVES
 };
@@ -43,6 +44,7 @@ struct node_vm {
 	struct placement placement;
 	struct owner owner;
 	json_t *offer;	  /* of a receiver, for the keepers; NULL: none */
+	json_t *obstacle; /* why the node that it is to go to cannot let it in; NULL: none told */
 	char *hardware;	  /* as text: large, and rarely looked at */
 	char *file_error; /* the file in etc/drover/vms is broken or refused; the last good
 			   * definition stays */
@@ -62,8 +64,9 @@ struct node_vm {
 	bool state_due;	  /* its state record is to be written */
 	struct slots slots;
 	struct link link;
-	struct trail trail; /* of its keeper's events, while somebody follows */
-	bool due;	    /* vm_touch() was called */
+	struct trail trail;    /* of its keeper's events, while somebody follows */
+	bool due;	       /* vm_touch() was called */
+	bool telling_obstacle; /* a write of that record is open */
 };
 
 /* Where it is in the table, or would be. */
