@@ -14,6 +14,7 @@
 #include "node/cluster.h"
 #include "node/enrol.h"
 #include "node/events.h"
+#include "node/explain.h"
 #include "node/facts.h"
 #include "node/feed.h"
 #include "node/job.h"
@@ -100,7 +101,7 @@ PLAIN(on_apply, apply_request)
 PLAIN(on_consul_events, feed_request)
 PLAIN(on_ls, status_ls)
 PLAIN(on_status, status_one)
-PLAIN(on_explain, status_explain)
+PLAIN(on_explain, explain_request)
 PLAIN(on_events, events_request)
 PLAIN(on_logs, logs_request)
 PLAIN(on_migrations, migrations_request)

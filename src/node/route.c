@@ -10,6 +10,7 @@
 #include "model/config.h"
 #include "node/console.h"
 #include "node/elsewhere.h"
+#include "node/explain.h"
 #include "node/job.h"
 #include "node/membership.h"
 #include "node/moves.h"
@@ -78,12 +79,22 @@ static bool answer_status(struct route *route, const struct error *err)
 	return true;
 }
 
+/* What stands in the records is an explanation too. */
+static bool answer_explain(struct route *route, const struct error *err)
+{
+	if (strcmp(request_command(route->request), "explain") != 0)
+		return false;
+	explain_from_here(route->job.node, route->request, route->to, err->text);
+	route_end(route);
+	return true;
+}
+
 static void route_fail(struct route *route, int r, const struct error *err)
 {
 	struct error why = { 0 };
 
 	/* The other agent's own refusal stands as it is. */
-	if (r != -EREMOTEIO && answer_status(route, err))
+	if (r != -EREMOTEIO && (answer_status(route, err) || answer_explain(route, err)))
 		return;
 	if (r != -EREMOTEIO)
 		(void)error_set_class(&why, err->class, r,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* VM objects for `ls` and `status`, and the sentences of `explain`.  Docs/PROTOCOL.md lists the
+/* VM objects for `ls` and `status`.  Docs/PROTOCOL.md lists the
  * keys; they are all there, always. */
 #pragma once
 #include <jansson.h>
@@ -19,4 +19,3 @@ json_t *status_part(const struct node *node, const struct volumes *volumes, cons
 
 void status_ls(struct node *node, struct request *request);
 void status_one(struct node *node, struct request *request);
-void status_explain(struct node *node, struct request *request);

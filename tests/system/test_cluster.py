@@ -426,6 +426,9 @@ def test_a_node_that_does_not_answer_is_named(pair):
 		seen = alpha.drover('status', 'v1', '--format', 'json')
 		assert seen.rc == 75
 		assert 'last known state is running' in seen.json()['reason']
+		told = alpha.cli('explain', 'v1').out
+		assert "Whether VM 'v1' runs now is not known: node 'beta'" in told and 'does not answer' in told
+		assert "By the store droverd lives on node 'beta'" in told, told
 	finally:
 		beta.agent_process.signal(drover.signal.SIGCONT)
 	beta.wait(beta.answers, 'it goes on')
@@ -433,6 +436,13 @@ def test_a_node_that_does_not_answer_is_named(pair):
 	failed = alpha.drover('pause', 'v1')
 	assert failed.rc == 75 and "node 'beta'" in failed.err
 	assert "node 'beta' is away" in listed(alpha, 'v1', 'unknown')['reason']
+	told = alpha.cli('explain', 'v1').out
+	for sentence in ("Whether VM 'v1' runs now is not known: node 'beta'",
+			"Node 'beta' has no session in the store: droverd there has ended",
+			'What that node told last: running since 20', " ago.\n",
+			"By the owner record only node 'beta' may run it (epoch 1)",
+			"It belongs on node 'beta' ('kvm_host' in its definition"):
+		assert sentence in told, told
 	beta.start_agent()
 	alpha.wait_state('v1', 'running')
 	listed(alpha, 'v1', 'running')
