@@ -83,6 +83,25 @@ static int leave(struct keeper *keeper, struct storage *storage, struct error *e
 	return r;
 }
 
+/* What is for a move that this node has not heard of yet may be the only copy of a disk. */
+bool disks_left(struct keeper *keeper)
+{
+	const struct owner *record = &keeper->ownership->record;
+	bool comes = record->phase == OWNER_MOVING && strcmp(record->to, keeper->config->node) == 0;
+	CLEANUP(storage_closep) struct storage *storage = NULL;
+	struct error err = { 0 };
+	int r;
+
+	if (!keeper->ownership->exists || keeper->config->storage_shared)
+		return false;
+	r = open_volumes(keeper, &storage, &err);
+	if (r == 0)
+		r = volume_arriving(storage, keeper->name, record->epoch - comes, &err);
+	if (r < 0)
+		log_warning("%s; what a move may have left there stays", err.text);
+	return r > 0;
+}
+
 int disks_settle(struct keeper *keeper, struct error *err)
 {
 	CLEANUP(storage_closep) struct storage *storage = NULL;

@@ -6,6 +6,7 @@
 
 #include "keeper/booking.h"
 #include "keeper/copy.h"
+#include "keeper/disks.h"
 #include "keeper/keeper.h"
 #include "keeper/monitor.h"
 #include "keeper/report.h"
@@ -76,4 +77,6 @@ void proof_look(struct keeper *keeper)
 	keeper->unproven = false;
 	if (r > 0)
 		adopted(keeper);
+	else if (disks_left(keeper))
+		keeper->remains = true;
 }

@@ -366,6 +366,8 @@ void step_take(struct keeper *keeper, const struct migration_decision *decision)
 		break;
 	case MIGRATION_WRITE_DECLINE:
 		checkpoint("keeper.receive.decline");
+		/* Its host may have crashed: once that is answered its disks are nobody's. */
+		keeper->remains = keeper->remains || !keeper->copy;
 		write_record(keeper, OWNERSHIP_DECLINE, NULL, NULL, on_written);
 		break;
 	case MIGRATION_WRITE_GIVE:

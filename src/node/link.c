@@ -135,7 +135,8 @@ static bool keeper_needed(const struct node_vm *vm)
 	if (wish_needs_keeper(vm) || is_feeder(vm))
 		return true;
 	/* One that went in peace has left nothing that another could clean up. */
-	return !vm->link.dismissed && (vm_is_here(vm) || (vm->wish_known && run_dir_left(vm)));
+	return !vm->link.dismissed &&
+	       (vm_is_here(vm) || (vm->wish_known && (run_dir_left(vm) || vm->arrivals)));
 }
 
 /* It has said, of the wish that it was told last, that it wants nothing more. */
@@ -157,6 +158,7 @@ static void on_dismiss_answer(void *ctx, int r, json_t *value, const struct erro
 	/* Refused: it will tell of a new state, and then we ask again. */
 	vm->link.dismissing = r == 0;
 	vm->link.dismissed = r == 0;
+	vm->arrivals = vm->arrivals && r < 0;
 }
 
 static void dismiss(struct node_vm *vm)

@@ -9,6 +9,7 @@
 
 #include "model/config.h"
 #include "model/definition.h"
+#include "node/arrivals.h"
 #include "node/control.h"
 #include "node/directory.h"
 #include "node/mode.h"
@@ -250,8 +251,10 @@ static void on_listed(void *ctx, int r, const struct store_entry *entries, size_
 			log_info("the records of the cluster can be read again");
 		records->trouble[0] = '\0';
 		take_listing(records, entries, count);
-		if (!records->known)
+		if (!records->known) {
+			arrivals_look(records->node);
 			vm_touch_all(records->node);
+		}
 		records->known = true;
 		directory_look(records->node);
 	}

@@ -50,6 +50,7 @@ struct node_vm {
 			   * definition stays */
 	json_t *machine;  /* of it: machine_type, accelerator, qemu_version, uuid; or NULL */
 	uint64_t written; /* node-wide count at our last write: older listings do not count */
+	bool arrivals;	  /* disks of a move that a crash of the host ended are here */
 	bool removed;	  /* by `rm`; goes once its keeper has */
 
 	enum vm_wish wish;

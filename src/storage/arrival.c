@@ -79,26 +79,34 @@ static bool is_to_go(const struct sweep *sweep, const char *file)
 	return !sweep->newest;
 }
 
+/* To be walked and closed; NULL with the reason. */
+static DIR *open_dir(struct storage *storage, int fd, int *ret_r, struct error *err)
+{
+	int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = copy >= 0 ? fdopendir(copy) : NULL;
+
+	if (dir)
+		return dir;
+	*ret_r = error_set(err, -errno, "cannot read the directory of volumes '%s': %m",
+			   storage->dir);
+	if (copy >= 0)
+		(void)close(copy);
+	return NULL;
+}
+
 static int sweep_files(struct storage *storage, int vm_fd, const struct sweep *sweep,
 		       struct error *err)
 {
-	int copy = openat(vm_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = copy >= 0 ? fdopendir(copy) : NULL;
 	struct dirent *entry;
 	int r = 0;
+	DIR *dir = open_dir(storage, vm_fd, &r, err);
 
-	if (!dir) {
-		r = -errno;
-		if (copy >= 0)
-			(void)close(copy);
-		return error_set(err, r, "cannot read the directory of volumes '%s': %m",
-				 storage->dir);
-	}
-	while ((entry = readdir(dir))) {
+	if (!dir)
+		return r;
+	while ((entry = readdir(dir)))
 		if (is_to_go(sweep, entry->d_name) && unlinkat(vm_fd, entry->d_name, 0) < 0 &&
 		    errno != ENOENT)
 			r = error_set(err, -errno, "cannot remove '%s': %m", entry->d_name);
-	}
 	(void)closedir(dir);
 	return r;
 }
@@ -220,6 +228,43 @@ int volume_claimed(struct storage *storage, const char *vm, const char *name,
 	if (r == -ENOENT)
 		return 0;
 	return r < 0 ? r : claim_read(vm_fd, name, ret, err);
+}
+
+int volume_arriving(struct storage *storage, const char *vm, uint64_t last_epoch, struct error *err)
+{
+	CLEANUP_FD int vm_fd = -1;
+	struct dirent *entry;
+	char name[64];
+	uint64_t epoch;
+	DIR *dir;
+	int r;
+
+	r = open_names(storage, vm, "any", &vm_fd, err);
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	dir = open_dir(storage, vm_fd, &r, err);
+	if (!dir)
+		return r;
+	while (r == 0 && (entry = readdir(dir)))
+		r = parse(entry->d_name, ARRIVING, name, &epoch) && epoch <= last_epoch;
+	(void)closedir(dir);
+	return r;
+}
+
+int volume_arriving_vms(struct storage *storage, json_t *list, struct error *err)
+{
+	struct dirent *entry;
+	int r = 0;
+	DIR *dir = open_dir(storage, storage->dir_fd, &r, err);
+
+	if (!dir)
+		return r;
+	/* What is no VM's directory is none of ours. */
+	while ((entry = readdir(dir)))
+		if (volume_arriving(storage, entry->d_name, UINT64_MAX, NULL) > 0)
+			(void)json_array_append_new(list, json_string(entry->d_name));
+	(void)closedir(dir);
+	return 0;
 }
 
 int volume_claim(struct storage *storage, const char *vm, const char *name, uint64_t epoch,

@@ -113,6 +113,11 @@ int volume_left(struct storage *storage, const char *vm, const char *name, uint6
 /* It was another VM of that name: what it left is kept and says 0. */
 int volume_left_before(struct storage *storage, const char *vm, const char *name,
 		       struct error *err);
+/* 1: something was being filled for a move of this VM with that epoch or an older one; 0: no. */
+int volume_arriving(struct storage *storage, const char *vm, uint64_t last_epoch,
+		    struct error *err);
+/* Adds the names of all VMs with such a file to the array. */
+int volume_arriving_vms(struct storage *storage, json_t *list, struct error *err);
 /* Claims a volume that is open already, as volume_prepare() does at a start. */
 int volume_claim(struct storage *storage, const char *vm, const char *name, uint64_t epoch,
 		 const char *node, struct error *err);

@@ -19,6 +19,7 @@
 #include "util/error.h"
 #include "util/file.h"
 #include "util/mem.h"
+#include "wire/json.h"
 
 #define LONG (60 * USEC_PER_SEC)
 #define MIB (UINT64_C(1) << 20)
@@ -156,6 +157,24 @@ static void moves_that_came_to_nothing_leave_nothing(void **state)
 	assert_int_equal(volume_forget_arrivals(bench->storage, "other", 0, NULL), 0);
 }
 
+static void what_is_arriving_is_found_by_its_epoch(void **state)
+{
+	struct bench *bench = *state;
+	json_auto_t *names = json_array();
+
+	assert_int_equal(prepare(bench, VOLUME_USE, 1), 0);
+	assert_int_equal(volume_arriving(bench->storage, "web", UINT64_MAX, NULL), 0);
+	assert_int_equal(volume_arriving_vms(bench->storage, names, NULL), 0);
+	assert_int_equal(json_array_size(names), 0);
+	assert_int_equal(prepare(bench, VOLUME_ARRIVING, 5), 0);
+	assert_int_equal(volume_arriving(bench->storage, "web", 4, NULL), 0);
+	assert_int_equal(volume_arriving(bench->storage, "web", 5, NULL), 1);
+	assert_int_equal(volume_arriving(bench->storage, "other", 5, NULL), 0);
+	assert_int_equal(volume_arriving_vms(bench->storage, names, NULL), 0);
+	assert_int_equal(json_array_size(names), 1);
+	assert_string_equal(json_string_value(json_array_get(names, 0)), "web");
+}
+
 static void a_shared_volume_is_opened_as_it_is_and_not_claimed(void **state)
 {
 	struct bench *bench = *state;
@@ -204,6 +223,7 @@ int main(void)
 		TEST(what_arrives_is_no_volume_before_it_is_owned),
 		TEST(what_had_the_name_before_is_put_aside_and_only_the_newest_kept),
 		TEST(moves_that_came_to_nothing_leave_nothing),
+		TEST(what_is_arriving_is_found_by_its_epoch),
 		TEST(a_shared_volume_is_opened_as_it_is_and_not_claimed),
 		TEST(who_claims_a_volume_and_when_it_left_can_be_asked),
 	};
