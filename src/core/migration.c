@@ -222,11 +222,14 @@ static struct migration_decision moving_here(const struct migration_facts *facts
 	return decide(MIGRATION_WAIT, "the source is sending");
 }
 
-/* The stopped copy of a guest that goes on elsewhere: kept until that is certain. */
+/* The stopped copy of a guest that goes on elsewhere: kept until that is certain.  What the
+ * target's next keeper renews is still what was taken (`try`): its `cont` may yet be refused, and
+ * then the record is given back to this very copy. */
 static struct migration_decision sent_away(const struct migration_facts *facts)
 {
 	const struct owner *record = facts->record;
-	bool passed_on = !record || record->epoch > facts->attempt + 1;
+	bool passed_on = !record || (record->epoch > facts->attempt + 1 &&
+				     record->try_epoch != facts->attempt);
 
 	if (facts->released || passed_on)
 		return decide(MIGRATION_FINISH, "it runs on the target");

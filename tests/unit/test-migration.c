@@ -385,8 +385,19 @@ static void postcopy_takes_back_only_when_the_other_copy_is_proven_gone(void **s
 static void the_source_keeps_its_copy_until_the_target_surely_runs(void **state)
 {
 	struct migration_facts facts = facts_of(TAKEN_THERE, COPY_COMPLETED);
+	const struct owner *taken = facts.record;
+	struct owner renewed = *taken, moved = *taken;
 
 	expect(&facts, MIGRATION_WAIT, "taken a moment ago");
+	renewed.epoch++;
+	facts.record = &renewed;
+	expect(&facts, MIGRATION_WAIT, "renewed by the target's next keeper, before its cont");
+	moved.epoch++;
+	moved.phase = OWNER_MOVING;
+	moved.try_epoch = 0;
+	facts.record = &moved;
+	expect(&facts, MIGRATION_FINISH, "the record has passed on: it is moved again");
+	facts.record = taken;
 	facts.released = true;
 	expect(&facts, MIGRATION_FINISH, "it runs there");
 	facts.released = false;
