@@ -13,6 +13,7 @@ class Relay:
 	def __init__(self, front, back):
 		self.back = str(back)
 		self.pairs, self.moved, self.threads = [], [], []
+		self.swallows = False
 		self.listener = socket.socket(socket.AF_UNIX)
 		self.listener.bind(str(front))
 		self.listener.listen(16)
@@ -37,9 +38,15 @@ class Relay:
 	def move(self, source, sink, number):
 		with contextlib.suppress(OSError):
 			while data := source.recv(1 << 18):
-				sink.sendall(data)
-				self.moved[number] += len(data)
-		self.cut(number)
+				if not self.swallows:
+					sink.sendall(data)
+					self.moved[number] += len(data)
+		if not self.swallows:
+			self.cut(number)
+
+	def swallow(self):
+		"""From now on what comes is read and goes nowhere, and no end tells the other."""
+		self.swallows = True
 
 	def cut(self, *numbers):
 		"""These are broken, on both sides; none: all of them."""

@@ -141,3 +141,21 @@ def test_a_source_with_several_connections_that_break_in_the_switch_may_hang_for
 		assert hangs(pair, tmp_path, TRIES, drover.DEADLINE / 3, True, 2)  # when one breaks, not all
 	else:
 		assert not hangs(pair, tmp_path, SAFE, drover.DEADLINE, True)
+
+
+def test_a_source_with_several_connections_whose_switch_is_swallowed_completes_and_can_go_on(pair, tmp_path):
+	"""What a relay that outlives the target and the network would make of a switch that fails."""
+	encrypt(pair, tmp_path, KEY)
+	use_channels(pair.source, pair.target)
+	pair.source.capabilities('pause-before-switchover')
+	with relayed(pair) as relay:
+		pair.source.wait_migration('pre-switchover')
+		on_one_cpu(pair.source)
+		relay.swallow()
+		pair.target.kill()
+		pair.go_on()
+		pair.source.wait_migration('completed')
+	pair.source.ask('cont')
+	pair.source.counts_on()
+	assert pair.source.may_write(pair.images[0])
+	pair.check_guest()
