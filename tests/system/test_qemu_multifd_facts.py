@@ -82,7 +82,8 @@ def on_one_cpu(qemu):
 	"""Its threads take turns."""
 	cpu = min(os.sched_getaffinity(0))
 	for thread in os.listdir(f'/proc/{qemu.popen.pid}/task'):
-		os.sched_setaffinity(int(thread), {cpu})
+		with contextlib.suppress(ProcessLookupError):  # a thread that has ended
+			os.sched_setaffinity(int(thread), {cpu})
 
 
 def switch_breaks(pair, number, patience, channels, broken):
