@@ -60,6 +60,27 @@ static void end_if_over(struct listing *listing)
 		job_end(&listing->job);
 }
 
+static void note_holder_gone(json_t *vm, const char *node)
+{
+	const char *before = json_string_or(vm, "reason", NULL);
+	CLEANUP_FREE char *reason = xasprintf("node '%s' is away; its last known state is %s%s%s",
+					      node, json_string_or(vm, "state", "unknown"),
+					      before ? ": " : "", before ? before : "");
+
+	json_set_string(vm, "state", vm_state_name(VM_UNKNOWN));
+	json_set_string(vm, "reason", reason);
+}
+
+/* Or it was never there: a name that was mistyped. */
+static void note_target_gone(json_t *vm, const char *node)
+{
+	CLEANUP_FREE char *reason = xasprintf(
+		"it belongs on node '%s', which is away; 'drover node ls' shows what there is",
+		node);
+
+	json_set_string(vm, "reason", reason);
+}
+
 static void note_gone(const struct listing *listing, json_t *list)
 {
 	json_t *vm;
@@ -67,18 +88,15 @@ static void note_gone(const struct listing *listing, json_t *list)
 
 	json_array_foreach(list, i, vm)
 	{
-		const char *node = json_string_or(vm, "node", ""),
-			   *before = json_string_or(vm, "reason", NULL);
-		CLEANUP_FREE char *reason = NULL;
+		const char *node = json_string_or(vm, "node", "");
+		const char *target = json_string_or(vm, "target", "");
+		bool off = strcmp(json_string_or(vm, "state", ""), "off") == 0;
 
-		if (!json_bool_or(listing->asked, node, false) ||
-		    strcmp(json_string_or(vm, "state", ""), "off") == 0)
-			continue;
-		reason = xasprintf("node '%s' is away; its last known state is %s%s%s", node,
-				   json_string_or(vm, "state", "unknown"), before ? ": " : "",
-				   before ? before : "");
-		json_set_string(vm, "state", vm_state_name(VM_UNKNOWN));
-		json_set_string(vm, "reason", reason);
+		if (!off && json_bool_or(listing->asked, node, false))
+			note_holder_gone(vm, node);
+		else if (off && json_bool_or(listing->asked, target, false) &&
+			 strcmp(json_string_or(vm, "wish", ""), "elsewhere") == 0)
+			note_target_gone(vm, target);
 	}
 }
 
@@ -168,18 +186,27 @@ static void ask(struct listing *listing, const char *node)
 		listing->open++;
 }
 
-/* Each other node that has one of the VMs, once. */
+static void ask_once(struct listing *listing, const char *node)
+{
+	if (json_object_get(listing->asked, node))
+		return;
+	(void)json_object_set_new(listing->asked, node, json_false());
+	ask(listing, node);
+}
+
+/* Each other node that has one of the VMs, or should have. */
 static void ask_all(struct listing *listing)
 {
 	const struct node *node = listing->job.node;
 
 	for (size_t i = 0; i < node->n_vms; i++) {
-		const char *holder = elsewhere_holder(node->vms[i]);
+		const struct node_vm *vm = node->vms[i];
+		const char *holder = elsewhere_holder(vm);
 
-		if (!holder || json_object_get(listing->asked, holder))
-			continue;
-		(void)json_object_set_new(listing->asked, holder, json_false());
-		ask(listing, holder);
+		if (holder)
+			ask_once(listing, holder);
+		else if (vm->wish == WISH_ELSEWHERE && vm_target(vm))
+			ask_once(listing, vm_target(vm));
 	}
 }
 

@@ -370,6 +370,17 @@ def test_pvc_S29_a_node_that_hangs_holds_up_nobody(pair):
 	beta.wait(beta.answers, 'it goes on')
 
 
+def test_a_vm_whose_node_is_not_there_says_so(pair):
+	alpha, beta = pair
+	alpha.apply(drover.micro('typo', kvm_host='bta'), drover.micro('later', kvm_host='beta', online=False))
+	assert "node 'bta', which is away; 'drover node ls'" in listed(alpha, 'typo', 'off')['reason']
+	beta.stop_agent()
+	alpha.apply(drover.micro('later', kvm_host='beta'), args=['--no-wait'])
+	alpha.wait(lambda: "node 'beta', which is away" in listed(alpha, 'later', 'off')['reason'], 'it says so')
+	beta.start_agent()
+	assert listed(alpha, 'later', 'running')['node'] == 'beta'
+
+
 def test_a_request_goes_to_the_node_that_has_the_vm(pair):
 	alpha, beta = pair
 	alpha.apply(drover.micro('v1', kvm_host='beta'))
