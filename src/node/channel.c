@@ -10,12 +10,12 @@
 
 #include "node/console.h"
 #include "node/control.h"
+#include "node/credentials.h"
 #include "node/enrol.h"
 #include "node/events.h"
 #include "node/membership.h"
 #include "node/node.h"
 #include "node/renewal.h"
-#include "tls/authority.h"
 #include "tls/tls.h"
 #include "util/cleanup.h"
 #include "util/error.h"
@@ -222,7 +222,7 @@ static int caller_new(struct channel *channel, int fd, struct error *err)
 		return error_try_again(err, "too many are connected");
 	}
 	tcp_peer_host(fd, host);
-	r = tls_accept(fd, membership_identity(node), authority_here(membership_dir(node)),
+	r = tls_accept(fd, membership_identity(node), credentials_authority(node, NULL) > 0,
 		       &transport, err);
 	if (r < 0)
 		return r;

@@ -9,6 +9,7 @@
 #include "model/config.h"
 #include "node/ask.h"
 #include "node/channel.h"
+#include "node/credentials.h"
 #include "node/events.h"
 #include "node/info.h"
 #include "node/job.h"
@@ -19,9 +20,9 @@
 #include "node/tokens.h"
 #include "node/vm.h"
 #include "store/store.h"
-#include "tls/authority.h"
 #include "util/cleanup.h"
 #include "util/error.h"
+#include "util/log.h"
 #include "util/mem.h"
 #include "wire/json.h"
 #include "wire/peer.h"
@@ -74,14 +75,14 @@ static int enrol_self(struct node *node, struct error *err)
 {
 	CLEANUP_FREE char *key = NULL, *request = NULL, *certificate = NULL;
 	struct period period = renewal_period(node);
-	const char *dir = membership_dir(node);
 	int r;
 
 	r = request_make(node->config->node, &key, &request, err);
 	if (r >= 0)
-		r = authority_sign(dir, request, node->config->node, &period, &certificate, err);
+		r = credentials_sign(node, request, node->config->node, &period, &certificate, NULL,
+				     err);
 	if (r >= 0)
-		r = tls_identity_write(dir, NULL, key, certificate, err);
+		r = credentials_write(node, NULL, key, certificate, err);
 	if (key)
 		explicit_bzero(key, strlen(key));
 	return r < 0 ? r : membership_reload(node, err);
@@ -108,7 +109,8 @@ static void on_init_written(void *ctx, int r, const uint64_t *versions, const st
 	struct error why = { 0 };
 
 	if (r == -ESTALE) {
-		authority_remove(membership_dir(work->job.node));
+		if (credentials_remove_authority(work->job.node, &why) < 0)
+			log_warning("an authority that nobody needs is left: %s", why.text);
 		(void)error_refuse(&why, "another node makes a cluster in this store at this very "
 					 "moment; join that one");
 		work_fail(work, &why);
@@ -138,27 +140,30 @@ static int write_authority(struct work *work, struct error *err)
 
 static int init_make(struct work *work, struct error *err)
 {
-	const char *dir = membership_dir(work->job.node);
+	const struct node *node = work->job.node;
 	const struct period period = { .from = renewal_period(work->job.node).from,
 				       .until = time(NULL) + AUTHORITY_LIFE };
-	int r = 0;
+	int r;
 
 	/* A former try that was never answered made it already. */
-	if (!authority_here(dir))
-		r = authority_make(dir, &period, err);
+	r = credentials_authority(node, err);
+	if (r == 0)
+		r = credentials_make_authority(node, &period, err);
 	if (r >= 0)
-		r = authority_fingerprint(dir, work->fingerprint, err);
+		r = credentials_fingerprint(node, work->fingerprint, err);
 	return r < 0 ? r : write_authority(work, err);
 }
 
 static int init_with(struct work *work, json_t *record, struct error *err)
 {
-	const char *dir = membership_dir(work->job.node);
+	const struct node *node = work->job.node;
 	int r;
 
 	if (!record)
 		return init_make(work, err);
-	r = authority_here(dir) ? authority_fingerprint(dir, work->fingerprint, err) : 0;
+	r = credentials_authority(node, err);
+	if (r > 0)
+		r = credentials_fingerprint(node, work->fingerprint, err);
 	if (r < 0)
 		return r;
 	if (strcmp(json_string_or(record, "fingerprint", "-"), work->fingerprint) != 0)
@@ -220,7 +225,10 @@ static int make_token(struct node *node, const char *member, json_t **ret, struc
 	if (!membership_identity(node))
 		return error_refuse(err, "this node is in no cluster; 'drover cluster init' makes "
 					 "one");
-	if (!authority_here(membership_dir(node)))
+	r = credentials_authority(node, err);
+	if (r < 0)
+		return r;
+	if (r == 0)
 		return error_refuse(err, "tokens are made where the authority is: 'drover cluster "
 					 "status' shows which node that is");
 	if (member && config_check_node(member) < 0)
@@ -252,7 +260,7 @@ void cluster_token(struct node *node, struct request *request)
 /* Of ourselves nothing is left but what the store knows of VMs. */
 static int forget_self(struct node *node, struct error *err)
 {
-	int r = tls_identity_remove(membership_dir(node), err);
+	int r = credentials_remove(node, err);
 
 	(void)membership_reload(node, NULL);
 	info_forget(node);

@@ -4,4 +4,4 @@
 #pragma once
 #include "util/disk.h"
 
-extern struct disk disk_definitions, disk_logs, disk_volumes;
+extern struct disk disk_definitions, disk_logs, disk_credentials, disk_volumes;

@@ -9,6 +9,7 @@
 #include "model/config.h"
 #include "node/ask.h"
 #include "node/cluster.h"
+#include "node/credentials.h"
 #include "node/events.h"
 #include "node/job.h"
 #include "node/membership.h"
@@ -17,7 +18,6 @@
 #include "node/renewal.h"
 #include "node/tokens.h"
 #include "store/store.h"
-#include "tls/authority.h"
 #include "util/cleanup.h"
 #include "util/error.h"
 #include "util/mem.h"
@@ -63,7 +63,7 @@ static int take_certificate(struct join *join, json_t *value, struct error *err)
 	if (r >= 0)
 		r = json_need_string(value, "ca", &ca, err);
 	if (r >= 0)
-		r = tls_identity_write(membership_dir(node), ca, join->key, certificate, err);
+		r = credentials_write(node, ca, join->key, certificate, err);
 	return r < 0 ? r : membership_reload(node, err);
 }
 
@@ -206,10 +206,8 @@ static int sign(const struct enrol *enrol, json_t **ret_value, struct error *err
 	struct period period = renewal_period(node);
 	int r;
 
-	r = authority_sign(membership_dir(node), argument(enrol, "request"),
-			   argument(enrol, "node"), &period, &certificate, err);
-	if (r >= 0)
-		r = authority_certificate(membership_dir(node), &ca, err);
+	r = credentials_sign(node, argument(enrol, "request"), argument(enrol, "node"), &period,
+			     &certificate, &ca, err);
 	if (r >= 0)
 		*ret_value = json_pack("{s:s, s:s}", "certificate", certificate, "ca", ca);
 	return r;

@@ -8,6 +8,7 @@
 
 #include "model/config.h"
 #include "node/channel.h"
+#include "node/credentials.h"
 #include "node/near.h"
 #include "node/node.h"
 #include "node/renewal.h"
@@ -112,7 +113,10 @@ int membership_reload(struct node *node, struct error *err)
 	int r;
 
 	membership->trouble[0] = '\0';
-	r = tls_identity_load(membership->dir, &identity, err);
+	r = credentials_load(node, &identity, err);
+	/* What we have stays good while its file cannot be read. */
+	if (r == -ETIMEDOUT && membership->identity)
+		identity = tls_identity_ref(membership->identity);
 	if (r >= 0 && strcmp(tls_identity_name(identity), node->config->node) != 0) {
 		r = error_bad_data(err,
 				   "the certificate in '%s' is of node '%s', and this is '%s'; "

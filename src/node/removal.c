@@ -11,6 +11,7 @@
 #include "model/definition.h"
 #include "node/ask.h"
 #include "node/directory.h"
+#include "node/disks.h"
 #include "node/events.h"
 #include "node/job.h"
 #include "node/node.h"
@@ -145,6 +146,50 @@ static void remove_vm(struct node *node, struct request *request, const char *by
 		removal_fail(removal, &err);
 }
 
+/* For a disk that hangs, see node/disks.h. */
+struct work {
+	struct storage *storage;
+	char *vm, *volume;
+	int r;
+	struct error err;
+};
+
+static void work_drop(void *ctx)
+{
+	struct work *work = ctx;
+
+	free(work->vm);
+	free(work->volume);
+	free(work);
+}
+
+static void work_run(void *ctx)
+{
+	struct work *work = ctx;
+
+	work->r = volume_remove(work->storage, work->vm, work->volume, &work->err);
+}
+
+static int remove_files(const struct node *node, const char *vm, const char *volume,
+			struct error *err)
+{
+	struct work *work = xcalloc(1, sizeof(*work));
+	int r;
+
+	work->storage = node->storage;
+	work->vm = xstrdup(vm);
+	work->volume = xstrdup(volume);
+	r = disk_run(&disk_volumes, work_run, work_drop, work, err);
+	if (r < 0)
+		return error_prefix(err, r, "whether volume '%s' of VM %s goes is not known",
+				    volume, vm);
+	r = work->r;
+	if (r < 0)
+		*err = work->err;
+	work_drop(work);
+	return r;
+}
+
 /* A VM whose definition was removed may have left volumes: the name is enough. */
 static int remove_volume(struct node *node, json_t *args, struct error *err)
 {
@@ -170,7 +215,7 @@ static int remove_volume(struct node *node, json_t *args, struct error *err)
 			return error_refuse(err, "VM '%s' is %s; 'drover stop %s' first", name,
 					    vm_state_name(state), name);
 	}
-	return volume_remove(node->storage, name, volume, err);
+	return remove_files(node, name, volume, err);
 }
 
 static void remove_one_volume(struct node *node, struct request *request, const char *by)

@@ -7,13 +7,12 @@
 #include <string.h>
 
 #include "model/config.h"
+#include "node/credentials.h"
 #include "node/events.h"
 #include "node/membership.h"
 #include "node/node.h"
 #include "node/remote.h"
 #include "store/store.h"
-#include "tls/authority.h"
-#include "tls/tls.h"
 #include "util/cleanup.h"
 #include "util/error.h"
 #include "util/log.h"
@@ -108,7 +107,7 @@ static void finish(struct renewal *renewal, const char *ca, const char *certific
 	struct node *node = renewal->node;
 	struct error err = { 0 };
 
-	if (tls_identity_write(membership_dir(node), ca, renewal->key, certificate, &err) < 0) {
+	if (credentials_write(node, ca, renewal->key, certificate, &err) < 0) {
 		late(renewal, &err);
 		return;
 	}
@@ -184,8 +183,8 @@ static int sign_here(struct renewal *renewal, struct error *err)
 	struct period period = renewal_period(node);
 	int r;
 
-	r = authority_sign(membership_dir(node), renewal->request, node->config->node, &period,
-			   &certificate, err);
+	r = credentials_sign(node, renewal->request, node->config->node, &period, &certificate,
+			     NULL, err);
 	if (r >= 0)
 		finish(renewal, NULL, certificate);
 	return r;
@@ -200,8 +199,9 @@ static int begin(struct renewal *renewal, struct error *err)
 	r = request_make(node->config->node, &renewal->key, &renewal->request, err);
 	if (r < 0)
 		return r;
-	if (authority_here(membership_dir(node)))
-		return sign_here(renewal, err);
+	r = credentials_authority(node, err);
+	if (r != 0)
+		return r < 0 ? r : sign_here(renewal, err);
 	r = store_get(node->store, KEY_AUTHORITY, on_authority, renewal, err);
 	renewal->asked = r >= 0;
 	return r;
@@ -251,9 +251,7 @@ void renewal_serve(struct node *node, struct request *request, const char *membe
 
 	r = json_need_string(request_args(request), "request", &pem, &err);
 	if (r >= 0)
-		r = authority_sign(membership_dir(node), pem, member, &period, &certificate, &err);
-	if (r >= 0)
-		r = authority_certificate(membership_dir(node), &ca, &err);
+		r = credentials_sign(node, pem, member, &period, &certificate, &ca, &err);
 	if (r < 0) {
 		request_fail(request, &err);
 		return;

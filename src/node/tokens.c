@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "node/credentials.h"
 #include "node/membership.h"
 #include "node/node.h"
 #include "tls/authority.h"
@@ -17,25 +18,20 @@
 #include "wire/tcp.h"
 
 #define TOKENS_MAX 64
+#define TOKENS "tokens.json"
 #define TOKEN_HEAD "drover1/"
 #define HEX "0123456789abcdef"
-
-static char *tokens_path(const struct node *node)
-{
-	return xasprintf("%s/tokens.json", membership_dir(node));
-}
 
 /* {HASH: {until, node}} without those whose time is over. */
 static int tokens_read(const struct node *node, json_t **ret, struct error *err)
 {
-	CLEANUP_FREE char *path = tokens_path(node);
 	json_t *all = NULL, *token;
 	time_t now = time(NULL);
 	const char *hash;
 	void *next;
 	int r;
 
-	r = json_read_file(AT_FDCWD, path, &all, err);
+	r = credentials_read_file(node, TOKENS, &all, err);
 	if (r == -ENOENT) {
 		*ret = json_object();
 		return 0;
@@ -56,9 +52,7 @@ static int tokens_read(const struct node *node, json_t **ret, struct error *err)
 
 static int tokens_write(const struct node *node, const json_t *all, struct error *err)
 {
-	CLEANUP_FREE char *path = tokens_path(node);
-
-	return json_write_file(AT_FDCWD, path, all, 0600, err);
+	return credentials_write_file(node, TOKENS, all, err);
 }
 
 int token_make(struct node *node, const char *member, char **ret_text, time_t *ret_until,

@@ -10,6 +10,7 @@ import pytest
 
 from drover import Process, micro, wait
 from ensemble import ZooKeeper
+from field import free_port
 
 SESSION = '8s'
 numbers = itertools.count()
@@ -105,6 +106,28 @@ def test_pvc_S33_a_log_disk_that_hangs_costs_no_session(host, zookeeper, new_hos
 		host.stop_agent()
 
 
+def test_pvc_S33_a_disk_of_certificates_that_hangs_costs_no_session(zookeeper, new_host, tmp_path):
+	"""It is written to whenever a certificate is renewed, which is all the time here."""
+	store = zookeeper.address_of(f'/drover/hung-{next(numbers)}')
+	host = new_host(store=store, timers={'session': SESSION},
+		cluster={'address': '127.0.0.1', 'port': free_port(), 'certificate_life': '1min'})
+	host.store = store
+	with own_disk(host.lib / 'tls', tmp_path):
+		host.start_agent()
+		host.wait(lambda: alive(host).get('alpha'), 'it is in the cluster', 90)
+		host.cli('cluster', 'init')
+		host.cli('cluster', 'token')
+		with frozen(host.lib / 'tls'):
+			beside(host, zookeeper, new_host)
+			failed = host.drover('cluster', 'token')
+			assert failed.rc == 1 and 'the directory of certificates does not answer' in failed.err, failed
+			host.wait(lambda: not alive(host)['beta'], 'a session of that length is over', 90)
+			assert alive(host)['alpha']
+		host.wait(lambda: host.drover('cluster', 'token').rc == 0, 'the disk answers again')
+		assert host.agent_log().count('joined the cluster') == 1
+		host.stop_agent()
+
+
 def test_pvc_S33_disks_of_definitions_and_volumes_that_hang_cost_no_session(host, zookeeper, new_host, tmp_path):
 	host.start_agent()
 	host.wait(lambda: alive(host).get('alpha'), 'it is in the cluster', 90)
@@ -117,6 +140,8 @@ def test_pvc_S33_disks_of_definitions_and_volumes_that_hang_cost_no_session(host
 		assert [vm['name'] for vm in host.cli('ls', '--format', 'json').json()] == ['m1']
 		assert 'the directory of volumes does not answer: its disk hangs' in host.drover('volume', 'ls').err
 		host.wait(lambda: not alive(host)['beta'], 'a session of that length is over', 90)
+		failed = host.drover('rm', 'm1', '--volume', 'root')
+		assert failed.rc == 1 and "whether volume 'root' of VM m1 goes is not known" in failed.err, failed
 	host.wait(lambda: host.drover('volume', 'ls').rc == 0, 'the disk answers again')
 	with hanging_file(file, tmp_path):
 		(host.vms_dir / 'm3.yaml').write_text('name: m3\nparameters: {memory: 64, online: false}\n', encoding='utf-8')
