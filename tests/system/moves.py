@@ -55,9 +55,12 @@ def phase(host):
 
 
 def break_stream(host):
-	"""Of QEMU's connections only the stream is TCP.  How many there were."""
-	process, broken = host.qemu(NAME), 0
-	for number in os.listdir(f'/proc/{process.pid}/fd'):
+	"""Of QEMU's connections only the stream is TCP.  How many there were; of a QEMU that has gone, none."""
+	process, numbers, broken = host.qemu(NAME), [], 0
+	if process:
+		with contextlib.suppress(OSError):
+			numbers = os.listdir(f'/proc/{process.pid}/fd')
+	for number in numbers:
 		with contextlib.suppress(OSError), socket.socket(fileno=pidfd_getfd(process.fd, int(number))) as end:
 			if end.family in (socket.AF_INET, socket.AF_INET6):
 				end.shutdown(socket.SHUT_RDWR)
