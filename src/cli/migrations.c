@@ -20,6 +20,7 @@ static const struct {
 	{ "observed_usec", "us as the keeper that sent it saw it, by one clock", false },
 	{ "qemu_downtime_ms", "ms of downtime as QEMU counts it", false },
 	{ "bytes", "sent", true },
+	{ "disk_bytes", "of disks", true },
 	{ "rounds", "rounds", false },
 };
 

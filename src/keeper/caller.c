@@ -180,6 +180,7 @@ static void answer_prepare(struct receive *receive, int r, const struct error *e
 		return;
 	}
 	receive->expected = true;
+	receive->prepared = clock_now();
 	answer = json_pack("{s:s, s:s, s:o}", "key", receive->key, "ticket", receive->ticket,
 			   "disks", export_json(receive->export));
 	request_return(request, answer);

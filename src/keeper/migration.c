@@ -347,7 +347,7 @@ void migration_copy_ended(struct keeper *keeper)
 {
 	struct migration *migration = keeper->migration;
 
-	migration->asking = migration->acting = false;
+	migration->asking = migration->asking_disks = migration->acting = false;
 	migration->status[0] = '\0';
 	migration->told_since = migration->taken_since = migration->cont_after = 0;
 	migration->refusal[0] = '\0';
@@ -476,9 +476,9 @@ bool migration_words(const struct keeper *keeper, char *buffer, size_t size)
 	else if (strcmp(json_string_or(value, "role", ""), "target") == 0)
 		(void)snprintf(buffer, size, "taking it over from node '%s': %s",
 			       json_string_or(value, "from", "?"), phase);
-	else if (strcmp(phase, "copying") == 0)
-		(void)snprintf(buffer, size, "migrating to node '%s': copying, %d %%",
-			       json_string_or(value, "to", "?"),
+	else if (strcmp(phase, "copying") == 0 || strcmp(phase, PHASE_MIRRORING) == 0)
+		(void)snprintf(buffer, size, "migrating to node '%s': %s, %d %%",
+			       json_string_or(value, "to", "?"), phase,
 			       (int)json_int_or(value, "percent", 0));
 	else
 		(void)snprintf(buffer, size, "migrating to node '%s': %s",

@@ -39,6 +39,7 @@ struct migration {
 	bool arrived;		      /* what follows from that it runs here was done */
 	char refusal[200];	      /* what QEMU last said against a `cont`; "": nothing */
 	uint64_t cont_after;	      /* not tried again before; 0 */
+	bool asking_disks;	      /* query-block-jobs is open */
 	uint64_t cancel_after;	      /* likewise */
 	char from[72], from_boot[40]; /* of the record that was taken: whom to give it back to */
 	bool called_off;	      /* QEMU was told to send no more, for nobody wants it to */

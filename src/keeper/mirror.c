@@ -36,6 +36,7 @@ struct mirror {
 	struct disk disks[DEFINITION_VOLUMES_MAX];
 	size_t count, at;
 	uint64_t epoch; /* of the move */
+	uint64_t speed; /* bytes a second; 0: without a limit */
 	struct dial *dial;
 	struct script *script;
 	mirror_fn done;
@@ -109,7 +110,8 @@ static void on_connected(void *ctx, int fd, const struct error *err)
 		fail(mirror, -EIO, disk->name, err->text);
 		return;
 	}
-	/* Not `write-blocking`: QEMU 7.2 may abort, and the guest with it, when the target dies
+	/* `discard`: else what is empty counts as sent, for the limit of bandwidth.
+	 * Not `write-blocking`: QEMU 7.2 may abort, and the guest with it, when the target dies
 	 * during a write of the guest's that goes to both sides (docs/QEMU.md). */
 	disk->started = true;
 	disk->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
@@ -117,13 +119,13 @@ static void on_connected(void *ctx, int fd, const struct error *err)
 	mirror->script = script_new(mirror->keeper);
 	script_add_fd(mirror->script, job, fd);
 	script_add(mirror->script, "blockdev-add",
-		   json_pack("{s:s, s:s, s:{s:s, s:s}, s:s, s:s}", "driver", "nbd", "node-name",
-			     job, "server", "type", "fd", "str", job, "export", disk->name,
-			     "tls-creds", PSK_ID));
+		   json_pack("{s:s, s:s, s:s, s:{s:s, s:s}, s:s, s:s}", "driver", "nbd",
+			     "node-name", job, "discard", "unmap", "server", "type", "fd", "str",
+			     job, "export", disk->name, "tls-creds", PSK_ID));
 	script_add(mirror->script, "blockdev-mirror",
-		   json_pack("{s:s, s:s, s:s, s:s, s:s, s:b}", "job-id", job, "device", device,
-			     "target", job, "sync", "full", "copy-mode", "background",
-			     "auto-dismiss", 1));
+		   json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:b}", "job-id", job, "device", device,
+			     "target", job, "sync", "full", "copy-mode", "background", "speed",
+			     (json_int_t)(mirror->speed / mirror->count), "auto-dismiss", 1));
 	script_run(mirror->script, on_started, mirror);
 }
 
@@ -157,15 +159,17 @@ static int take_disks(struct mirror *mirror, json_t *disks, struct error *err)
 	return 0;
 }
 
-int mirror_begin(struct keeper *keeper, const char *host, json_t *disks, mirror_fn ready, void *ctx,
-		 struct mirror **ret, struct error *err)
+int mirror_begin(struct keeper *keeper, const char *host, json_t *disks, uint64_t speed,
+		 mirror_fn ready, void *ctx, struct mirror **ret, struct error *err)
 {
 	struct mirror *mirror = xcalloc(1, sizeof(*mirror));
 	int r;
 
-	*mirror = (struct mirror){
-		.keeper = keeper, .epoch = keeper->copy->attempt, .done = ready, .ctx = ctx
-	};
+	*mirror = (struct mirror){ .keeper = keeper,
+				   .epoch = keeper->copy->attempt,
+				   .speed = speed,
+				   .done = ready,
+				   .ctx = ctx };
 	(void)snprintf(mirror->address, sizeof(mirror->address), "%.100s:%d", host,
 		       (int)json_int_or(disks, "port", 0));
 	r = take_disks(mirror, disks, err);
@@ -198,6 +202,9 @@ void mirror_end(struct mirror *mirror, mirror_fn ended)
 	for (size_t i = 0; i < mirror->count; i++) {
 		CLEANUP_FREE char *job = job_name(mirror, &mirror->disks[i]);
 
+		if (mirror->speed)
+			script_add(mirror->script, "block-job-set-speed",
+				   json_pack("{s:s, s:i}", "device", job, "speed", 0));
 		script_add(mirror->script, "block-job-cancel", json_pack("{s:s}", "device", job));
 	}
 	script_run(mirror->script, on_cancelled, mirror);
@@ -247,6 +254,21 @@ static struct disk *disk_of(struct mirror *mirror, const char *job)
 			return &mirror->disks[i];
 	}
 	return NULL;
+}
+
+void mirror_progress(struct mirror *mirror, json_t *jobs, uint64_t *ret_done, uint64_t *ret_total)
+{
+	json_t *job;
+	size_t i;
+
+	*ret_done = *ret_total = 0;
+	json_array_foreach(jobs, i, job)
+	{
+		if (!disk_of(mirror, json_string_or(job, "device", "")))
+			continue;
+		*ret_done += (uint64_t)json_int_or(job, "offset", 0);
+		*ret_total += (uint64_t)json_int_or(job, "len", 0);
+	}
 }
 
 void mirror_event(struct mirror *mirror, const char *name, json_t *data)

@@ -20,6 +20,15 @@ static void take_ram(struct progress *progress, json_t *ram, struct timeline *ti
 	timeline_number(timeline, "rounds", progress->rounds);
 }
 
+void progress_take_disks(struct progress *progress, uint64_t done, uint64_t total,
+			 struct timeline *timeline)
+{
+	progress->bytes = done;
+	progress->total = total;
+	progress->left = total > done ? total - done : 0;
+	timeline_number(timeline, "disk_bytes", done);
+}
+
 void progress_take(struct progress *progress, json_t *info, struct timeline *timeline)
 {
 	json_t *ram = json_object_get(info, "ram");

@@ -11,6 +11,9 @@ struct progress {
 	uint64_t total, left, rounds, rate;
 };
 
+/* Before memory is sent: how much of the disks is there. */
+void progress_take_disks(struct progress *progress, uint64_t done, uint64_t total,
+			 struct timeline *timeline);
 /* `info`: the answer to query-migrate; NULL: there is none. */
 void progress_take(struct progress *progress, json_t *info, struct timeline *timeline);
 /* {percent, bytes, total, rounds, rate} */

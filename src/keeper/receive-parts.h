@@ -41,6 +41,7 @@ struct receive {
 	struct export *export; /* disks that are being filled */
 	int stream;	       /* on its way to QEMU; -1 */
 	bool expected;	       /* the stream: `ticket` is good */
+	uint64_t prepared;     /* since when; clock_now() */
 	bool streaming, stopped, running, failed;
 	bool lost; /* the source's copy, with pages that are not here */
 	struct reopening *reopening;

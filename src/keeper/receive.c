@@ -150,7 +150,15 @@ void receive_give_up(struct receive *receive, const char *why)
 int receive_on_deadline(sd_event_source *source, uint64_t usec, void *ctx)
 {
 	struct receive *receive = ctx;
+	const struct timers *timers = &receive->keeper->config->timers;
 
+	/* Disks are sent before anything else, and take what they take. */
+	if (!receive->streaming && receive->expected && caller_accepted(receive) &&
+	    clock_now() < receive->prepared + timers->migration_deadline) {
+		receive_arm(receive, &receive->deadline, timers->migration_offer,
+			    receive_on_deadline);
+		return 0;
+	}
 	/* Once the source has stopped, the record decides and no clock. */
 	if (!receive->stopped && !receive->running)
 		receive_give_up(receive, receive->streaming

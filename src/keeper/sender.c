@@ -163,40 +163,45 @@ static void on_mirrored(void *ctx, int r, const struct error *err)
 	open_stream(sender);
 }
 
+/* The first that is not 0. */
+static json_int_t limit(uint64_t of_order, uint64_t of_definition, uint64_t of_qemu)
+{
+	return (json_int_t)(of_order ? of_order : of_definition ? of_definition : of_qemu);
+}
+
+static int begin_mirrors(struct sender *sender, json_t *disks, struct error *err)
+{
+	const struct keeper *keeper = sender->keeper;
+	CLEANUP_FREE char *host = xstrdup(sender->address);
+	char *colon = strrchr(host, ':');
+
+	if (colon)
+		*colon = '\0';
+	timeline_phase(timeline(sender), "mirroring disks");
+	return mirror_begin(sender->keeper, host, disks,
+			    (uint64_t)limit(keeper->want.move.bandwidth,
+					    keeper->want.definition->migration_bandwidth, 0),
+			    on_mirrored, sender, &sender->mirror, err);
+}
+
 static void on_configured(void *ctx, int r, const struct error *err)
 {
 	struct sender *sender = ctx;
 	json_t *disks = json_object_get(sender->terms, "disks");
-	CLEANUP_FREE char *host = xstrdup(sender->address);
 	struct error why = { 0 };
-	char *colon = strrchr(host, ':');
 
 	sender->script = NULL;
-	if (r < 0) {
+	if (r < 0)
 		tell(sender, r, err);
-		return;
-	}
-	if (!json_is_object(disks)) {
+	else if (!json_is_object(disks))
 		open_stream(sender);
-		return;
-	}
-	if (colon)
-		*colon = '\0';
-	timeline_phase(timeline(sender), "mirroring disks");
-	if (mirror_begin(sender->keeper, host, disks, on_mirrored, sender, &sender->mirror, &why) <
-	    0)
+	else if (begin_mirrors(sender, disks, &why) < 0)
 		tell(sender, -EIO, &why);
 }
 
 static json_t *capability(const char *name, bool on)
 {
 	return json_pack("{s:s, s:b}", "capability", name, "state", (int)on);
-}
-
-/* The first that is not 0. */
-static json_int_t limit(uint64_t of_order, uint64_t of_definition, uint64_t of_qemu)
-{
-	return (json_int_t)(of_order ? of_order : of_definition ? of_definition : of_qemu);
 }
 
 /* Limits of the order go before those of the definition, and those before QEMU's own.  These are
@@ -276,6 +281,12 @@ bool sender_has_mirrors(const struct sender *sender)
 static void on_mirrors_ended(void *ctx, int r, const struct error *err)
 {
 	tell(ctx, r, err);
+}
+
+void sender_mirrored(const struct sender *sender, json_t *jobs, uint64_t *ret_done,
+		     uint64_t *ret_total)
+{
+	mirror_progress(sender->mirror, jobs, ret_done, ret_total);
 }
 
 void sender_end_mirrors(struct sender *sender, sender_fn ended)

@@ -4,6 +4,7 @@
 #pragma once
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 struct error;
 struct keeper;
@@ -18,6 +19,9 @@ typedef void (*sender_fn)(void *ctx, int r, const struct error *err);
 struct sender *sender_begin(struct keeper *keeper, const char *address, json_t *terms,
 			    bool postcopy, sender_fn done, void *ctx);
 bool sender_has_mirrors(const struct sender *sender); /* takes NULL */
+/* Of an answer to query-block-jobs: how much of the disks is there.  Only with mirrors. */
+void sender_mirrored(const struct sender *sender, json_t *jobs, uint64_t *ret_done,
+		     uint64_t *ret_total);
 /* The vcpus stand still: both sides of each disk are equal once `ended` comes. */
 void sender_end_mirrors(struct sender *sender, sender_fn ended);
 /* Ends the stream, which makes QEMU fail and its guest run on.  False: there is none. */

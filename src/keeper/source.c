@@ -10,6 +10,7 @@
 #include "keeper/keeper.h"
 #include "keeper/link.h"
 #include "keeper/migration.h"
+#include "keeper/monitor.h"
 #include "keeper/psk.h"
 #include "keeper/script.h"
 #include "keeper/sender.h"
@@ -149,6 +150,30 @@ void source_arm(struct source *source, sd_event_source **timer, uint64_t usec,
 
 /* ---- sending ---- */
 
+static void on_disks(void *ctx, int r, json_t *value, const struct error *err)
+{
+	struct keeper *keeper = ctx;
+	struct source *source = keeper->migration->source;
+	uint64_t done, total;
+
+	keeper->migration->asking_disks = false;
+	if (r < 0 || !source || !source_early(source) || !sender_has_mirrors(source->sender))
+		return;
+	sender_mirrored(source->sender, value, &done, &total);
+	progress_take_disks(&source->progress, done, total, source_timeline(source));
+	keeper_look(keeper);
+}
+
+/* Before memory is sent nothing else is under way. */
+static void ask_disks(struct source *source)
+{
+	struct migration *migration = source->keeper->migration;
+
+	if (source_early(source) && sender_has_mirrors(source->sender) && !migration->asking_disks)
+		migration->asking_disks = monitor_call(source->keeper->monitor, "query-block-jobs",
+						       NULL, on_disks, source->keeper, NULL) == 0;
+}
+
 /* The clock of a migration: how far it is, whether bytes still flow, whether its time is over. */
 static int on_poll(sd_event_source *timer, uint64_t usec, void *ctx)
 {
@@ -157,6 +182,7 @@ static int on_poll(sd_event_source *timer, uint64_t usec, void *ctx)
 
 	source_arm(source, &source->poll, POLL_EVERY, on_poll);
 	transfer_ask(source->keeper);
+	ask_disks(source);
 	if (source->switching)
 		return 0;
 	if (source->progress.bytes_at && now > source->progress.bytes_at + stall)
@@ -202,7 +228,7 @@ static void on_sending(void *ctx, int r, const struct error *err)
 		source_fail(source, err->text);
 		return;
 	}
-	source->progress.bytes_at = clock_now();
+	source->progress = (struct progress){ .bytes_at = clock_now() };
 	timeline_phase(source_timeline(source), "copying");
 	checkpoint("keeper.source.copying");
 	transfer_ask(source->keeper);
@@ -338,7 +364,7 @@ static const char *phase_of(const struct source *source)
 	if (source->progress.bytes_at)
 		return "copying";
 	if (sender_has_mirrors(source->sender))
-		return "mirroring disks";
+		return PHASE_MIRRORING;
 	return source->begun ? "preparing" : source->agreed ? "agreed" : "connecting";
 }
 

@@ -16,6 +16,8 @@ struct source;
 void source_begin(struct keeper *keeper, json_t *offer, bool late);
 /* Says why to the target.  Takes NULL, returns NULL. */
 struct source *source_end(struct source *source, const char *why);
+#define PHASE_MIRRORING "mirroring disks"
+
 struct source *source_free(struct source *source);
 
 uint64_t source_agreed(const struct source *source); /* epoch that the target waits for; 0 */

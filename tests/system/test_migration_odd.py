@@ -2,6 +2,7 @@
 """Migrations that are slow, hang, cannot begin, or lose their guest on the way: each ends in a time
 that is known, says why, and leaves one guest where it is to be."""
 import json
+import os
 import signal
 import socket
 import ssl
@@ -61,6 +62,33 @@ def test_fc_M12_fc_M15_a_slow_migration_is_no_hanging_one(new_host, tmp_path):
 	assert at['switching'] - at['copying'] > 4000000, line
 	# Nobody who asked for no limit has none.
 	assert qmp(beta, 'query-migrate-parameters')['max-bandwidth'] == 128 << 20
+
+
+def test_disks_come_along_sparse_with_progress_and_within_the_limit_of_bandwidth(new_host, tmp_path):
+	"""However long that takes: longer here than what a receiver waits for a source that does not come."""
+	pair = make_cluster(new_host, tmp_path, timers={'migration_offer': '3s'})
+	alpha, beta = pair
+	alpha.apply(placed(alpha, disk=1))
+	with open(alpha.lib / 'volumes/m1/root.raw', 'r+b') as disk:
+		disk.seek(512 << 20)
+		disk.write(os.urandom(16 << 20))
+	alpha.cli('migrate', 'm1', '--to', 'beta', '--bandwidth', '2M', '--no-wait')
+
+	def mirroring():
+		migration = (alpha.vm('m1') or {}).get('migration') or {}
+		return migration if migration.get('phase') == 'mirroring disks' and migration['bytes'] else None
+	shown = alpha.wait(mirroring, 'its disk is being mirrored')
+	assert shown['total'] >= 1 << 30 and 0 < shown['bytes'] <= shown['total']
+	assert 'mirroring disks, ' in alpha.vms()['m1']['reason']
+	[job] = alpha.cli('qmp', 'm1', 'query-block-jobs').json()
+	assert job['speed'] == 2 << 20
+	wait_runs_on(pair, 'm1', beta, 2 * DEADLINE)
+	assert (beta.lib / 'volumes/m1/root.raw').stat().st_blocks * 512 < 64 << 20, 'holes stay holes'
+	alpha.wait(lambda: timelines(alpha, 'm1'), 'its timeline is written')
+	[line] = timelines(alpha, 'm1')
+	assert line['result'] == 'moved' and line['disk_bytes'] >= 512 << 20
+	at = {phase['phase']: phase['after_usec'] for phase in line['phases']}
+	assert at['disks mirrored'] - at['mirroring disks'] > 3000000, line
 
 
 def test_fc_M4_a_migration_that_does_not_get_done_ends_at_its_deadline(new_host, tmp_path):
