@@ -10,6 +10,7 @@
 #include "keeper/timeline.h"
 #include "model/config.h"
 #include "util/error.h"
+#include "wire/json.h"
 
 #define TRIES_MAX 3 /* of what may be otherwise the next time */
 
@@ -38,6 +39,7 @@ json_t *obstacle_json(const struct keeper *keeper)
 
 	if (!*obstacle->why || keeper->want.wish != WISH_RUN || !ownership_held_elsewhere(keeper))
 		return json_null();
-	return json_pack("{s:I, s:s, s:b}", "number", (json_int_t)keeper->want.move.number, "why",
-			 obstacle->why, "final", (int)obstacle->final);
+	return json_pack("{s:I, s:o, s:b}", "number", (json_int_t)keeper->want.move.number, "why",
+			 json_text(obstacle->why, strlen(obstacle->why)), "final",
+			 (int)obstacle->final);
 }

@@ -123,8 +123,8 @@ struct receive *receive_end(struct receive *receive, const char *why)
 	if (!receive)
 		return NULL;
 	if (!receive->running || transfer_lacks_pages(receive->keeper)) {
-		data = json_pack("{s:I, s:s}", "epoch", (json_int_t)receive->offer.epoch, "why",
-				 why);
+		data = json_pack("{s:I, s:o}", "epoch", (json_int_t)receive->offer.epoch, "why",
+				 json_text(why, strlen(why)));
 		caller_tell(receive, "gone", data);
 	}
 	psk_remove(receive->keeper);

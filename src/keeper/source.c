@@ -115,7 +115,8 @@ struct source *source_end(struct source *source, const char *why)
 	if (!source)
 		return NULL;
 	if (source->peer && source->agreed) {
-		args = json_pack("{s:I, s:s}", "epoch", (json_int_t)source->epoch, "why", why);
+		args = json_pack("{s:I, s:o}", "epoch", (json_int_t)source->epoch, "why",
+				 json_text(why, strlen(why)));
 		(void)peer_call(source->peer, "bye", args, USEC_PER_SEC, NULL, NULL, NULL);
 	}
 	psk_remove(source->keeper);
