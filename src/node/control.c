@@ -225,9 +225,12 @@ static void late_done(struct job *job)
 
 static bool is_settled(const struct node *node, struct request *request)
 {
-	const struct node_vm *vm = vm_find(node, json_string_or(request_args(request), "vm", ""));
+	const char *name = json_string_or(request_args(request), "vm", NULL);
 
-	return !vm || !vm->due;
+	for (size_t i = 0; !name && i < node->n_vms; i++)
+		if (node->vms[i]->due)
+			return false;
+	return !name || !vm_find(node, name) || !vm_find(node, name)->due;
 }
 
 /* What was read is there; what follows from it is worked out in a turn of the loop of its own. */

@@ -14,6 +14,7 @@
 #include "node/orders.h"
 #include "node/records.h"
 #include "node/schema.h"
+#include "node/taking.h"
 #include "node/vm.h"
 #include "store/store.h"
 #include "util/cleanup.h"
@@ -217,6 +218,7 @@ static void on_vm_listed(void *ctx, int r, const struct store_entry *entries, si
 	}
 	if (!records_take(near->node, it->name, entries, count, it->asked_written))
 		it->again = true;
+	taking_skip(near->node, it->name);
 	vm = vm_find(near->node, it->name);
 	if (it->again)
 		near_vm_ask(it);

@@ -36,6 +36,7 @@
 #include "node/replacement.h"
 #include "node/services.h"
 #include "node/session.h"
+#include "node/taking.h"
 #include "node/upgrade.h"
 #include "node/vm.h"
 #include "storage/storage.h"
@@ -86,6 +87,7 @@ struct node *node_free(struct node *node)
 	renewal_close(node->renewal);
 	directory_close(node->directory);
 	near_close(node->near);
+	node->taking = taking_close(node->taking);
 	records_close(node->records);
 	mode_close(node);
 	node->upgrade = upgrade_close(node->upgrade);

@@ -59,6 +59,7 @@ struct services;
 struct session;
 struct storage;
 struct store;
+struct taking;
 struct upgrade;
 
 struct node {
@@ -73,6 +74,7 @@ struct node {
 	struct store *store;
 	struct storage *storage;
 	struct records *records;
+	struct taking *taking; /* a listing of all that is being taken; or NULL */
 	struct near *near;
 	struct session *session;
 	struct lease_renewal *lease;

@@ -17,6 +17,7 @@
 #include "node/node.h"
 #include "node/schema.h"
 #include "node/session.h"
+#include "node/taking.h"
 #include "node/vm.h"
 #include "store/store.h"
 #include "util/clock.h"
@@ -25,7 +26,6 @@
 #include "util/mem.h"
 #include "wire/json.h"
 
-#define VMS_PREFIX "/drover/vms/"
 /* The first change is looked at at once, those after it a little later; so a storm of starts does
  * not become a storm of listings. */
 #define REST (50 * USEC_PER_MSEC)
@@ -45,7 +45,7 @@ struct records {
 	sd_event_source *look;
 	bool asked, again;
 	bool answered, known;
-	uint64_t asked_at, asked_written;
+	uint64_t asked_at, asked_written, took;
 	uint64_t rest_until; /* clock_now() */
 	char trouble[512];
 	struct waiter *waiters, *next_waiters; /* for this listing, and for the one after */
@@ -88,8 +88,7 @@ static void call_waiters(struct records *records)
 	}
 }
 
-/* "/drover/vms/NAME/LEAF" */
-static int split_key(const char *key, char name[VM_NAME_MAX + 1])
+int records_split_key(const char *key, char name[VM_NAME_MAX + 1])
 {
 	const char *rest = key + strlen(VMS_PREFIX);
 	size_t length = strcspn(rest, "/");
@@ -101,56 +100,6 @@ static int split_key(const char *key, char name[VM_NAME_MAX + 1])
 	if (definition_check_name(name, NULL) < 0)
 		return -1;
 	return vm_leaf_of(rest + length + 1);
-}
-
-/* Our own write was answered after this listing was asked for: the listing may be older. */
-static bool newer_here(const struct records *records, const struct node_vm *vm)
-{
-	return vm->written > records->asked_written;
-}
-
-static void sweep(struct records *records, const bool (*seen)[VM_LEAVES], size_t count)
-{
-	struct node *node = records->node;
-
-	for (size_t i = node->n_vms; i-- > 0;) {
-		struct node_vm *vm = node->vms[i];
-
-		if (newer_here(records, vm)) {
-			records->again = true;
-			continue;
-		}
-		for (int leaf = 0; leaf < VM_LEAVES; leaf++)
-			if (i >= count || !seen[i][leaf])
-				vm_set_record(vm, (enum vm_leaf)leaf, NULL, 0);
-	}
-}
-
-static void take_listing(struct records *records, const struct store_entry *entries, size_t count)
-{
-	struct node *node = records->node;
-	char name[VM_NAME_MAX + 1];
-	bool(*seen)[VM_LEAVES];
-
-	/* Names first, so that places in the node's table stay as they are. */
-	for (size_t i = 0; i < count; i++)
-		if (split_key(entries[i].key, name) >= 0)
-			(void)vm_need(node, name);
-	seen = xcalloc(node->n_vms + 1, sizeof(*seen));
-	for (size_t i = 0; i < count; i++) {
-		int leaf = split_key(entries[i].key, name);
-		size_t at;
-
-		if (leaf < 0)
-			continue;
-		at = vm_position(node, name);
-		seen[at][leaf] = true;
-		if (!newer_here(records, node->vms[at]))
-			vm_set_record(node->vms[at], (enum vm_leaf)leaf, entries[i].value,
-				      entries[i].version);
-	}
-	sweep(records, seen, node->n_vms);
-	free(seen);
 }
 
 bool records_take(struct node *node, const char *name, const struct store_entry *entries,
@@ -165,7 +114,7 @@ bool records_take(struct node *node, const char *name, const struct store_entry 
 	if (vm->written > asked_written)
 		return false;
 	for (size_t i = 0; i < count; i++) {
-		int leaf = split_key(entries[i].key, own);
+		int leaf = records_split_key(entries[i].key, own);
 
 		if (leaf < 0)
 			continue;
@@ -236,35 +185,49 @@ static uint64_t rest_after(uint64_t now, uint64_t took)
 	return now + (rest < REST_MAX ? rest : REST_MAX);
 }
 
+/* The end of a listing, whatever came of it. */
+static void listing_over(struct records *records)
+{
+	first_answer(records);
+	call_waiters(records);
+	records->waiters = records->next_waiters;
+	records->next_waiters = NULL;
+}
+
+static void on_taken(void *ctx, bool again)
+{
+	struct records *records = ctx;
+
+	records->asked = false;
+	records->again |= again;
+	if (!records->known) {
+		arrivals_look(records->node);
+		vm_touch_all(records->node);
+	}
+	records->known = true;
+	directory_look(records->node);
+	listing_over(records);
+	next_look(records, records->took);
+}
+
 static void on_listed(void *ctx, int r, const struct store_entry *entries, size_t count,
 		      const struct error *err)
 {
 	struct records *records = ctx;
 	uint64_t now = clock_now();
 
-	records->asked = false;
-	records->rest_until = rest_after(now, r < 0 ? 0 : now - records->asked_at);
+	records->took = now - records->asked_at;
+	records->rest_until = rest_after(now, r < 0 ? 0 : records->took);
 	if (r < 0) {
+		records->asked = false;
 		listing_failed(records, r, err);
-	} else {
-		if (records->trouble[0])
-			log_info("the records of the cluster can be read again");
-		records->trouble[0] = '\0';
-		take_listing(records, entries, count);
-		if (!records->known) {
-			arrivals_look(records->node);
-			vm_touch_all(records->node);
-		}
-		records->known = true;
-		directory_look(records->node);
-	}
-	first_answer(records);
-	call_waiters(records);
-	records->waiters = records->next_waiters;
-	records->next_waiters = NULL;
-	if (r < 0)
+		listing_over(records);
 		return;
-	next_look(records, now - records->asked_at);
+	}
+	if (records->trouble[0])
+		log_info("the records of the cluster can be read again");
+	records->trouble[0] = '\0';
+	taking_begin(records->node, entries, count, records->asked_written, on_taken, records);
 }
 
 static void list(struct records *records)

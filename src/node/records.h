@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "model/definition.h"
+
 struct error;
 struct node;
 struct records;
@@ -21,7 +23,10 @@ bool records_answered(const struct node *node);
 bool records_known(const struct node *node);
 /* Why the store's content is not known (any more), or NULL. */
 const char *records_trouble(const struct node *node);
-/* What a listing of that VM alone had; `asked_written` is node->written as it was asked for. False:
+#define VMS_PREFIX "/drover/vms/"
+/* The leaf of "/drover/vms/NAME/LEAF", and the name; -1: it is none that we know. */
+int records_split_key(const char *key, char name[VM_NAME_MAX + 1]);
+/* What a listing of that VM had; `asked_written` is node->written as it was asked for. False:
  * we have written it since, and it has to be listed again. */
 bool records_take(struct node *node, const char *name, const struct store_entry *entries,
 		  size_t count, uint64_t asked_written);

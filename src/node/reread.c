@@ -7,6 +7,7 @@
 #include "node/job.h"
 #include "node/node.h"
 #include "node/schema.h"
+#include "node/taking.h"
 #include "store/store.h"
 #include "util/cleanup.h"
 #include "util/error.h"
@@ -75,6 +76,8 @@ static void on_listed(void *ctx, int r, const struct store_entry *entries, size_
 		one_ask(one);
 		return;
 	}
+	if (r == 0)
+		taking_skip(reread->job.node, one->name);
 	reread->failed |= r < 0;
 	less(reread);
 }

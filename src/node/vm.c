@@ -30,6 +30,8 @@
 #include "util/mem.h"
 #include "wire/json.h"
 
+#define SETTLE_AT_ONCE 500
+
 size_t vm_position(const struct node *node, const char *name)
 {
 	size_t low = 0, high = node->n_vms;
@@ -226,22 +228,30 @@ static void vm_settle(struct node_vm *vm)
 	states_look(vm);
 	/* Nothing is known of it and nothing is here: the name is only a name. */
 	if (!vm_defined(vm) && !vm->version[VM_OWNER] && vm->link.state == LINK_NONE &&
-	    !vm->file_error && !vm_is_here(vm) && !orders_wait_for(vm))
+	    !vm->file_error && !vm_is_here(vm) && !orders_wait_for(vm) && !vm->node->taking)
 		vm_free(vm);
 }
+
+static void arm_settle(struct node *node);
 
 static int on_settle(sd_event_source *source, void *userdata)
 {
 	struct node *node = userdata;
+	size_t looked = 0;
 
 	info_touch(node);
 
-	/* From the end, since a VM may go while it is looked at. */
+	/* From the end, since a VM may go while it is looked at; and not all of very many in one
+	 * turn of the loop. */
 	for (size_t i = node->n_vms; i-- > 0;) {
 		struct node_vm *vm = node->vms[i];
 
 		if (!vm->due)
 			continue;
+		if (looked++ == SETTLE_AT_ONCE) {
+			arm_settle(node);
+			break;
+		}
 		vm->due = false;
 		vm_settle(vm);
 	}

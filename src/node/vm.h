@@ -67,6 +67,7 @@ struct node_vm {
 	struct link link;
 	struct trail trail;    /* of its keeper's events, while somebody follows */
 	bool due;	       /* vm_touch() was called */
+	bool taken;	       /* from the listing that is being taken, or read since */
 	bool telling_obstacle; /* a write of that record is open */
 };
 
