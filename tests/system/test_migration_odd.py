@@ -16,7 +16,8 @@ from test_cluster import member_context
 
 # So much to send that a slow migration takes its time.  Under KVM it is written faster than that.
 HEAVY = 'hz=100 ws=8 rate=4'
-SLOW = {'words': HEAVY, 'accelerator': 'tcg', 'migration_bandwidth': '128K'}
+SLOW = {'words': HEAVY, 'accelerator': 'tcg', 'migration_bandwidth': '128K',
+	'migration_max_downtime': '700ms'}
 
 
 def placed(host, **parameters):
@@ -51,8 +52,9 @@ def test_fc_M12_fc_M15_a_slow_migration_is_no_hanging_one(new_host, tmp_path):
 	with Witness(pair, 'm1') as witness:
 		send(alpha, beta, **SLOW)
 		copying(alpha)
-		# The monitor is not starved meanwhile, and the limit is what was asked for.
-		assert qmp(alpha, 'query-migrate-parameters')['max-bandwidth'] == 1 << 17
+		# The monitor is not starved meanwhile, and the limits are what was asked for.
+		limits = qmp(alpha, 'query-migrate-parameters')
+		assert (limits['max-bandwidth'], limits['downtime-limit']) == (1 << 17, 700)
 		caps = {one['capability']: one['state'] for one in qmp(alpha, 'query-migrate-capabilities')}
 		assert caps['auto-converge'] and caps['pause-before-switchover']
 		wait_runs_on(pair, 'm1', beta, 2 * DEADLINE)
@@ -89,6 +91,19 @@ def test_disks_come_along_sparse_with_progress_and_within_the_limit_of_bandwidth
 	assert line['result'] == 'moved' and line['disk_bytes'] >= 512 << 20
 	at = {phase['phase']: phase['after_usec'] for phase in line['phases']}
 	assert at['disks mirrored'] - at['mirroring disks'] > 3000000, line
+
+
+def test_two_leave_at_once_where_that_is_configured(new_host, tmp_path):
+	pair = make_cluster(new_host, tmp_path, migration={'outgoing': 2, 'incoming': 2})
+	alpha, beta = pair
+	alpha.apply(placed(alpha, words=HEAVY), micro('m2', kvm_host='alpha'))
+	alpha.cli('migrate', 'm1', '--to', 'beta', '--bandwidth', '64K', '--no-wait')
+	copying(alpha)
+	alpha.cli('migrate', 'm2', '--to', 'beta', '--timeout', '120s')
+	assert beta.vm('m2')['state'] == 'running'
+	assert copying(alpha)['phase'] == 'copying', 'so slow that it cannot be over'
+	alpha.cli('migrate', 'm1', '--cancel', '--timeout', '120s')
+	wait_runs_on(pair, 'm1', alpha)
 
 
 def test_fc_M4_a_migration_that_does_not_get_done_ends_at_its_deadline(new_host, tmp_path):
