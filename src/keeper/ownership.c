@@ -87,9 +87,14 @@ int ownership_told(struct keeper *keeper, json_t *owner, struct error *err)
 {
 	struct ownership *own = keeper->ownership;
 	int64_t version = json_int_or(owner, "version", 0);
+	bool newer = !own->known || !own->exists || (uint64_t)version > own->version;
 
-	/* Old news: what our own write was answered is newer (versions only grow). */
-	if (own->write || (own->known && own->exists && (uint64_t)version <= own->version))
+	/* Versions only grow, so what our own write was answered is newer; unless the store was set
+	 * back.  Agents are started anew then, and this keeper goes by their word like a new one.
+	 */
+	newer |= own->anew && !keeper->start && (uint64_t)version != own->version;
+	own->anew = false;
+	if (own->write || !newer)
 		return 0;
 	own->permitted = false; /* somebody else has written it */
 	return take_record(own, owner, err);
@@ -267,6 +272,7 @@ void ownership_link_up(struct keeper *keeper)
 {
 	struct owner_write *write = keeper->ownership->write;
 
+	keeper->ownership->anew = true;
 	if (!write)
 		return;
 	write->unsure |= write->asked; /* the agent that was asked is gone */

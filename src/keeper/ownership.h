@@ -17,6 +17,7 @@ struct keeper;
 struct ownership {
 	bool known; /* the agent told us the record, or that there is none */
 	bool exists;
+	bool anew; /* an agent is there that has told nothing yet */
 	struct owner record;
 	uint64_t version;
 	uint64_t won;	/* when the write that gave the permission was asked; clock_now() */

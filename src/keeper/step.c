@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/backoff.h"
+#include "keeper/claims.h"
 #include "keeper/console.h"
 #include "keeper/copy.h"
 #include "keeper/disks.h"
@@ -337,6 +338,21 @@ static void say_stopped(struct keeper *keeper)
 		keeper_look_in(keeper, keeper->config->timers.migration_stopped_repeat);
 }
 
+/* With no copy here the target may run it, should the store have been set back to the middle of
+ * this move. */
+static void write_back(struct keeper *keeper)
+{
+	struct error err = { 0 };
+
+	if (!keeper->copy && claims_check_others(keeper, keeper->want.definition, &err) == -EPERM) {
+		log_warning("the move is not taken back: %s", err.text);
+		keeper_look_in(keeper, keeper->config->timers.store_retry);
+		return;
+	}
+	checkpoint("keeper.source.back");
+	write_record(keeper, OWNERSHIP_BACK, NULL, NULL, on_back);
+}
+
 void step_take(struct keeper *keeper, const struct migration_decision *decision)
 {
 	struct migration *migration = keeper->migration;
@@ -355,8 +371,7 @@ void step_take(struct keeper *keeper, const struct migration_decision *decision)
 		say_stopped(keeper);
 		break;
 	case MIGRATION_WRITE_BACK:
-		checkpoint("keeper.source.back");
-		write_record(keeper, OWNERSHIP_BACK, NULL, NULL, on_back);
+		write_back(keeper);
 		break;
 	case MIGRATION_WRITE_RENEW:
 		write_record(keeper, OWNERSHIP_RENEW, NULL, NULL, on_written);

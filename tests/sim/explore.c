@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* explore [--mode pre|post] [--faults N] [--offers N] [--nodes N] [--policy stop|pause|keep]
- *         [--disks] [--stale] [--users] [--life] [--limit STATES]
+ *         [--disks] [--stale] [--users] [--life] [--restored]
+ *         [--limit STATES]
  *
  * Every interleaving of one VM's life with at most so many faults, in the production core. */
 #include <getopt.h>
@@ -23,6 +24,7 @@ int main(int argc, char **argv)
 		{ "stale", no_argument, NULL, 's' },
 		{ "users", no_argument, NULL, 'u' },
 		{ "life", no_argument, NULL, 'L' },
+		{ "restored", no_argument, NULL, 'r' },
 		{ 0 },
 	};
 	struct rules rules = {
@@ -64,17 +66,20 @@ int main(int argc, char **argv)
 		case 'L':
 			rules.life = rules.users = true;
 			break;
+		case 'r':
+			rules.restored = true;
+			break;
 		default:
 			return 64;
 		}
 	}
 	explorer_run(&rules, limit, &explored);
-	printf("mode %s, faults %d, offers %d, nodes %d, policy %s%s%s%s%s: %s; %zu states, %zu "
+	printf("mode %s, faults %d, offers %d, nodes %d, policy %s%s%s%s%s%s: %s; %zu states, %zu "
 	       "transitions\n",
 	       rules.post ? "post" : "pre", rules.faults, rules.offers, rules.nodes,
 	       lease_policy_name(rules.policy), rules.disks ? ", local disks" : "",
 	       rules.stale ? ", late news" : "", rules.users ? ", users" : "",
-	       rules.life ? ", guests that end" : "",
+	       rules.life ? ", guests that end" : "", rules.restored ? ", backups" : "",
 	       explored.violation   ? explored.violation
 	       : explored.cut_short ? "cut short"
 				    : "ok",

@@ -50,6 +50,7 @@ static size_t pack(const struct rules *rules, const struct world *world, uint8_t
 	}
 	*at++ = world->faults;
 	*at++ = world->store_down;
+	*at++ = world->restored;
 #undef PUT
 	return (size_t)(at - ret);
 }
@@ -67,7 +68,8 @@ static void unpack(const struct rules *rules, const uint8_t *from, struct world 
 		GET(vm->ghost, sizeof(*vm) - offsetof(struct vm, ghost));
 	}
 	ret->faults = *from++;
-	ret->store_down = *from;
+	ret->store_down = *from++;
+	ret->restored = *from;
 #undef GET
 }
 

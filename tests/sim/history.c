@@ -59,6 +59,7 @@ void history_rules(uint64_t seed, struct rules *ret)
 		.on_panic = (enum panic_policy)random_below(&random, 3),
 		.store = (enum store_kind)random_below(&random, STORES),
 	};
+	ret->restored = !ret->disks && one_in(&random, 4);
 	for (int i = 0; i < NODES; i++)
 		ret->drift[i] = ((int)random_below(&random, 3) - 1) * DRIFT;
 }
@@ -233,11 +234,12 @@ void history_print(const struct history *history)
 	struct world world;
 	char text[256];
 
-	printf("seed %llu: %d nodes, %d VM, %s, policy %s%s%s%s, %d faults, %d receivers\n",
+	printf("seed %llu: %d nodes, %d VM, %s, policy %s%s%s%s%s, %d faults, %d receivers\n",
 	       (unsigned long long)history->seed, rules->nodes, rules->vms,
 	       rules->post ? "postcopy" : "precopy", lease_policy_name(rules->policy),
 	       rules->disks ? ", local disks" : "", rules->life ? ", guests that end" : "",
-	       rules->time ? ", time" : "", rules->faults, rules->offers);
+	       rules->time ? ", time" : "", rules->restored ? ", backups" : "", rules->faults,
+	       rules->offers);
 	world_init(rules, &world);
 	for (size_t i = 0; i < history->n; i++) {
 		(void)world_step(rules, &world, history->moves[i], &outcome);

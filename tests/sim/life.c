@@ -6,6 +6,7 @@
 #include "core/reconcile.h"
 #include "core/wish.h"
 #include "sim/clock.h"
+#include "sim/restored.h"
 
 /* The node of `vm`, as its definition and the record have it. */
 static bool belongs_here(const struct step *step)
@@ -123,6 +124,8 @@ static bool starts(struct step *step)
 {
 	struct site *site = step->site;
 
+	if (claim_forbids_start(step))
+		return false;
 	site->starting = 1;
 	site->retry = 0;
 	if (MUTANT(READ_IS_ENOUGH) && held_here(step)) {
@@ -149,9 +152,13 @@ static bool cleans(struct step *step)
 {
 	struct site *site = step->site;
 
+	if (site->remains)
+		claim_free(step->vm, step->move.node);
 	site->remains = 0;
 	if (!held_here(step) || site_wish(step) == WISH_RUN)
 		return true;
+	if (claim_forbids_release(step))
+		return false;
 	return site_ask(step, WRITE_RELEASE);
 }
 

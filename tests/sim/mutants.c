@@ -12,7 +12,7 @@
 #include "util/mem.h"
 
 #define STATES (1500 * 1000)
-#define HISTORIES 10000
+#define HISTORIES 20000
 
 enum mutant mutant_now;
 
@@ -20,7 +20,7 @@ enum mutant mutant_now;
 struct setting {
 	bool post, disks, stale, users;
 	bool histories; /* not the explorer: it would not find it, or has no time */
-	bool time;
+	bool time, restored;
 	int faults, offers;
 	enum lease_policy policy;
 };
@@ -28,6 +28,7 @@ struct setting {
 #define POST .in = { .post = true, .faults = 1, .offers = 1, .policy = LEASE_STOP }
 #define PRE_2 .in = { .faults = 2, .offers = 1, .policy = LEASE_STOP }
 #define USERS .in = { .users = true, .faults = 2, .offers = 1, .policy = LEASE_STOP }
+#define RESTORED .in = { .restored = true, .faults = 1, .offers = 1, .policy = LEASE_STOP }
 #define LATE .in = { .stale = true, .faults = 1, .offers = 1, .policy = LEASE_STOP }
 #define TIME .in = { .histories = true, .time = true }
 #define HISTORY .in = { .histories = true }
@@ -96,6 +97,15 @@ static const struct wrong_rule {
 	{ "wall-clock", MUTANT_NONE, WRONG_WALL_CLOCK, TIME },
 	{ "clock-monotonic", MUTANT_NONE, WRONG_CLOCK_MONOTONIC, TIME },
 	{ "store-forgets", MUTANT_NONE, WRONG_STORE_FORGETS, LATE },
+	{ "claims-wear-off", MUTANT_CLAIMS_WEAR_OFF, RIGHT, RESTORED },
+	{ "claim-seen-late", MUTANT_NONE, WRONG_CLAIM_SEEN_LATE, RESTORED },
+	{ "written-under-a-claim", MUTANT_NONE, WRONG_WRITTEN_UNDER_CLAIM,
+	  .in = { .histories = true,
+		  .restored = true,
+		  .users = true,
+		  .faults = 2,
+		  .offers = 1,
+		  .policy = LEASE_KEEP } },
 	{ "any-epoch", MUTANT_NONE, WRONG_ANY_EPOCH,
 	  .in = { .faults = 1, .offers = 2, .policy = LEASE_STOP } },
 };
@@ -108,6 +118,7 @@ static struct rules setting_of(const struct wrong_rule *rule)
 			       .disks = rule->in.disks,
 			       .stale = rule->in.stale,
 			       .users = rule->in.users,
+			       .restored = rule->in.restored,
 			       .policy = rule->in.policy,
 			       .faults = rule->in.faults,
 			       .offers = rule->in.offers,
@@ -145,6 +156,8 @@ static bool simulated(const struct wrong_rule *rule, bool tell)
 		history_rules(seed, &rules);
 		rules.wrong = rule->wrong;
 		rules.time |= rule->in.time;
+		rules.restored |= rule->in.restored;
+		rules.disks &= !rules.restored;
 		history_run(seed, &rules, history);
 		caught = history->violation != NULL;
 		if (caught) {

@@ -26,6 +26,7 @@ static void shift_site(struct site *site, int by)
 	shift_record(&site->record, by);
 	shift_record(&site->next, by);
 	shift(&site->attempt, by);
+	shift(&site->claimed, by);
 	shift(&site->offered, by);
 	shift(&site->stopped_coming, by);
 	shift(&site->stopped_late, by);
@@ -118,9 +119,13 @@ void world_normalise(const struct rules *rules, struct world *world)
 			normal_site(rules, vm, i);
 		normal_ghosts(rules, vm);
 		normal_former(rules, vm);
+		if (world->faults >= rules->faults)
+			vm->backup = (struct backup){ 0 };
 		shift_record(&vm->record, by);
 		shift_record(&vm->former, by);
 		shift(&vm->stream, by);
+		shift(&vm->claim.epoch, by);
+		shift_record(&vm->backup.record, by);
 		for (int i = 0; i < rules->nodes; i++)
 			shift_site(&vm->site[i], by);
 		for (int i = 0; i < GHOSTS; i++)

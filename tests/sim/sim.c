@@ -45,6 +45,7 @@ static int run(uint64_t seed, uint64_t histories, uint64_t job, uint64_t jobs)
 	if (failed) {
 		printf("seed %llu fails: %s; in short:\n", (unsigned long long)history->seed,
 		       history->violation);
+		(void)fflush(stdout); /* to make it short takes its time */
 		history_shrink(history);
 		history_print(history);
 	} else {

@@ -7,6 +7,7 @@
 #include "core/reconcile.h"
 #include "core/wish.h"
 #include "sim/clock.h"
+#include "sim/restored.h"
 
 static const char *write_name(enum write_kind kind)
 {
@@ -160,8 +161,10 @@ static bool cont(struct step *step)
 		step_fail(step, "V6 more than one round trip to the store in the pause");
 	site_run(step, step->move.node, came && step->rules->post ? COPY_FAULTING : COPY_RUNNING,
 		 "cont");
-	if (came)
+	if (came) {
+		(void)claim_write(step);
 		say_running(step, attempt);
+	}
 	if (!came || !step->rules->post)
 		site->attempt = 0;
 	return true;
@@ -206,6 +209,8 @@ static bool act(struct step *step, const struct migration_decision *decision)
 	case MIGRATION_SAY_STOPPED:
 		return say_stopped(step);
 	case MIGRATION_WRITE_BACK:
+		if (step->site->copy == COPY_NONE && claim_forbids_release(step))
+			return false;
 		return site_ask(step, WRITE_BACK);
 	case MIGRATION_WRITE_RENEW:
 		return site_ask(step, WRITE_RENEW);
@@ -285,7 +290,10 @@ bool site_start(struct step *step)
 		return false;
 	if (site->copy == COPY_NONE && site->permitted && !site->remains) {
 		site_end_copy(site);
-		site->copy = COPY_COLD;
+		if (claim_write(step))
+			site->copy = COPY_COLD;
+		else
+			site->starting = 0;
 		return true;
 	}
 	site->starting = 0;

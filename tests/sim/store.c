@@ -42,12 +42,25 @@ static void check_writer(struct step *step, const struct ghost *request)
 		step_fail(step, "V5 a node writes what is not its own to write");
 }
 
+/* A record that was set back comes to the same epochs with other contents; the agent, which knows
+ * it as it is, does not carry what it does not allow. */
+static bool is_of_another_past(const struct step *step, const struct ghost *request)
+{
+	struct owner before, after;
+
+	if (!step->world->restored || request->write == WRITE_RECOVER)
+		return false;
+	record_owner(&step->vm->record, &before);
+	record_owner(&request->next, &after);
+	return owner_check_write(&before, &after, node_name(request->node), NULL) < 0;
+}
+
 static bool land(struct step *step, const struct ghost *request, uint8_t by)
 {
 	struct vm *vm = step->vm;
 	uint8_t epoch = vm->record.epoch + 1;
 
-	if (!may_land(step, request))
+	if (!may_land(step, request) || is_of_another_past(step, request))
 		return false;
 	check_writer(step, request);
 	vm->former = vm->record;

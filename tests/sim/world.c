@@ -8,7 +8,7 @@
 #include "sim/check.h"
 #include "sim/clock.h"
 #include "sim/nature.h"
-#include "sim/parts.h"
+#include "sim/restored.h"
 
 void step_fail(struct step *step, const char *violation)
 {
@@ -97,6 +97,11 @@ static const struct {
 	[MOVE_DISKS_MENDED] = { "the disks answer again", CLASS_REPAIR, .no_vm = true },
 	[MOVE_STORE_UP] = { "the store is back", CLASS_REPAIR, .no_vm = true },
 	[MOVE_USER_STARTS] = { "a user wants it to run", CLASS_REPAIR },
+	[MOVE_BACKUP] = { "the store is backed up", CLASS_LOSS, .seldom = true, .no_vm = true,
+			  .no_node = true },
+	[MOVE_CLAIM_REMOVED] = { "an operator removes the claim of what runs nowhere", CLASS_REPAIR,
+				 .no_node = true },
+	[MOVE_KILLED] = { "an operator kills what cannot go on", CLASS_REPAIR },
 	[FAULT_KEEPER_DIES] = { "FAULT the keeper dies", CLASS_FAULT },
 	[FAULT_KEEPER_HANGS] = { "FAULT the keeper hangs", CLASS_FAULT },
 	[FAULT_QEMU_DIES] = { "FAULT QEMU dies", CLASS_FAULT },
@@ -119,6 +124,8 @@ static const struct {
 	[FAULT_USER_PAUSES] = { "FAULT a user wants it paused", CLASS_FAULT },
 	[FAULT_USER_MOVES] = { "FAULT a user wants it on one node", CLASS_FAULT, .other = true },
 	[FAULT_USER_RESTARTS] = { "FAULT a user wants it restarted", CLASS_FAULT },
+	[FAULT_RESTORED] = { "FAULT the store is put back as it was backed up", CLASS_FAULT,
+			     .no_vm = true, .no_node = true },
 	[FAULT_USER_POLICY] = { "FAULT a user changes the lease policy", CLASS_FAULT },
 	[FAULT_USER_STOPS] = { "FAULT a user wants it off", CLASS_FAULT },
 };
@@ -133,9 +140,16 @@ bool world_seldom(enum move_kind kind)
 	return kinds[kind].seldom;
 }
 
+static bool is_of_restore(enum move_kind kind)
+{
+	return (kind >= MOVE_BACKUP && kind <= MOVE_KILLED) || kind == FAULT_RESTORED;
+}
+
 /* What `other` counts: a ghost is named by its place, time goes on by strides. */
 static int others_of(const struct rules *rules, enum move_kind kind)
 {
+	if (is_of_restore(kind))
+		return rules->restored;
 	if (!kinds[kind].other)
 		return 1;
 	if (kind == MOVE_TIME)
@@ -256,6 +270,8 @@ void world_init(const struct rules *rules, struct world *ret)
 			vm->site[i].record = vm->record;
 			vm->site[i].policy = vm->policy;
 		}
+		if (rules->restored)
+			vm->claim = (struct claim){ 10, 0 }, vm->site[0].claimed = 10;
 		vm->site[0].copy = COPY_RUNNING;
 		vm->site[0].fresh = vm->site[0].permitted = 1;
 	}
@@ -373,6 +389,9 @@ static bool goes_on_without(const struct step *step)
 	case MOVE_LINK_MENDED:
 	case MOVE_THAWS:
 	case MOVE_STORE_UP:
+	case MOVE_BACKUP:
+	case MOVE_CLAIM_REMOVED:
+	case FAULT_RESTORED:
 	case FAULT_CUT:
 	case FAULT_POWER:
 	case FAULT_LINK:
@@ -387,8 +406,13 @@ static bool goes_on_without(const struct step *step)
 static void leave_nothing(struct step *step)
 {
 	for (int v = 0; v < step->rules->vms; v++)
-		for (int i = 0; i < step->rules->nodes; i++)
-			step->world->vm[v].site[i].remains = 0;
+		for (int i = 0; i < step->rules->nodes; i++) {
+			struct vm *vm = &step->world->vm[v];
+
+			if (vm->site[i].remains)
+				claim_free(vm, i);
+			vm->site[i].remains = 0;
+		}
 }
 
 bool world_step(const struct rules *rules, struct world *world, struct move move,
@@ -417,6 +441,8 @@ bool world_step(const struct rules *rules, struct world *world, struct move move
 		done = site_look(&step);
 	else if (move.kind == MOVE_START)
 		done = site_start(&step);
+	else if (is_of_restore((enum move_kind)move.kind))
+		done = restored_step(&step);
 	else if (is_of_clock((enum move_kind)move.kind))
 		done = clock_step(&step);
 	else

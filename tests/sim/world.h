@@ -6,6 +6,7 @@
  *
  *	world	the moves: which are possible, and what they do
  *	site	a keeper and its copy of one VM: the shell around the core
+ *	restored	a store that is set back, and claims of volumes
  *	store	requests that land, are lost or late, and their answers
  *	explorer, simulation	who chooses the moves */
 #pragma once
@@ -68,7 +69,8 @@ struct site {
 	uint8_t asked;	       /* different writes since the copy was loaded (V6) */
 	struct record next;
 
-	uint8_t policy; /* at the end of the lease, as the keeper has it beside its copy */
+	uint8_t claimed; /* newest epoch by which this host claimed the volumes */
+	uint8_t policy;	 /* at the end of the lease, as the keeper has it beside its copy */
 	uint8_t stopped_coming, running_coming; /* messages on their way here: their attempt */
 	uint8_t stopped_late;			/* one that was overtaken */
 };
@@ -77,6 +79,16 @@ struct site {
 struct ghost {
 	uint8_t write, node, former, stale;
 	struct record next;
+};
+
+/* What an older state of the store says of a VM. */
+struct backup {
+	struct record record;
+	uint8_t stop, pause, place;
+};
+/* Beside a volume that all hosts share; epoch 0: free. */
+struct claim {
+	uint8_t epoch, node;
 };
 
 struct vm {
@@ -91,6 +103,8 @@ struct vm {
 	uint8_t stop, pause; /* ordered by users */
 	uint8_t place;	     /* and where they want it: its `kvm_host` */
 	uint8_t policy;	     /* of its definition */
+	struct claim claim;
+	struct backup backup; /* epoch 0: there is none */
 };
 
 enum life_state { LIFE_ALIVE, LIFE_FENCING, LIFE_FENCED };
@@ -125,6 +139,7 @@ struct world {
 	struct vm vm[VMS];
 	uint8_t faults;
 	uint8_t store_down;
+	uint8_t restored; /* the store was set back */
 	struct time time; /* only with rules.time; the explorer has none */
 };
 
@@ -163,6 +178,8 @@ enum wrong {
 	WRONG_LEASE_OF_TWO_TTL,
 	WRONG_WALL_CLOCK,
 	WRONG_CLOCK_MONOTONIC,
+	WRONG_CLAIM_SEEN_LATE,
+	WRONG_WRITTEN_UNDER_CLAIM,
 	WRONGS,
 };
 
@@ -178,7 +195,8 @@ struct rules {
 	bool users;	    /* who stop and start the VM, and change its lease policy */
 	bool life;	    /* guests that end, panic, take their time; users who pause and move */
 	enum panic_policy on_panic;
-	bool time; /* clocks, and leases in time */
+	bool restored; /* the store may be set back, and volumes have claims */
+	bool time;     /* clocks, and leases in time */
 	enum store_kind store;
 	int drift[NODES]; /* of a node's clock, in millionths; the store promises true time */
 	enum wrong wrong;
@@ -248,6 +266,9 @@ enum move_kind {
 	MOVE_DISKS_MENDED,
 	MOVE_STORE_UP,
 	MOVE_USER_STARTS,
+	MOVE_BACKUP,
+	MOVE_CLAIM_REMOVED,
+	MOVE_KILLED,
 	/* Faults. */
 	FAULT_KEEPER_DIES,
 	FAULT_KEEPER_HANGS,
@@ -273,6 +294,7 @@ enum move_kind {
 	FAULT_USER_PAUSES,
 	FAULT_USER_MOVES,
 	FAULT_USER_RESTARTS,
+	FAULT_RESTORED,
 	MOVES,
 };
 enum move_class { CLASS_NORMAL, CLASS_LOSS, CLASS_REPAIR, CLASS_FAULT };
