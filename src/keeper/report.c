@@ -28,6 +28,7 @@
 #include "model/config.h"
 #include "net/net.h"
 #include "qemu/hardware.h"
+#include "qmp/qmp.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 #include "util/mem.h"
@@ -271,11 +272,17 @@ static void add_hardware(const struct keeper *keeper, json_t *report)
 {
 	const struct hardware *hw = keeper->hardware;
 	const struct definition *def = keeper->want.definition;
+	const struct qmp *qmp = keeper->copy ? monitor_qmp(keeper->monitor) : NULL;
 	bool live = hw && keeper->copy;
+	char runs[40];
 
 	json_set_string(report, "accelerator", hw ? hw->accelerator : NULL);
 	json_set_string(report, "machine_type", hw ? hw->machine_type : NULL);
-	json_set_string(report, "qemu_version", hw ? hw->qemu_version : NULL);
+	/* It may have come here from an older or newer one. */
+	json_set_string(report, "qemu_version",
+			qmp && qmp_version_text(qmp, runs, sizeof(runs)) ? runs
+			: hw						 ? hw->qemu_version
+									 : NULL);
 	json_set_string(report, "uuid", hw ? hw->uuid : NULL);
 	json_object_set_new(report, "memory_mib",
 			    live  ? json_integer((json_int_t)hw->memory_mib)

@@ -228,13 +228,28 @@ bool qmp_ready(const struct qmp *qmp)
 	return qmp->ready;
 }
 
+static json_t *greeted_version(const struct qmp *qmp)
+{
+	return json_object_get(json_object_get(json_object_get(qmp->greeting, "QMP"), "version"),
+			       "qemu");
+}
+
 void qmp_version(const struct qmp *qmp, int *ret_major, int *ret_minor)
 {
-	json_t *version = json_object_get(
-		json_object_get(json_object_get(qmp->greeting, "QMP"), "version"), "qemu");
+	json_t *version = greeted_version(qmp);
 
 	*ret_major = (int)json_int_or(version, "major", 0);
 	*ret_minor = (int)json_int_or(version, "minor", 0);
+}
+
+bool qmp_version_text(const struct qmp *qmp, char *buffer, size_t size)
+{
+	json_t *version = greeted_version(qmp);
+
+	(void)snprintf(buffer, size, "%d.%d.%d", (int)json_int_or(version, "major", 0),
+		       (int)json_int_or(version, "minor", 0),
+		       (int)json_int_or(version, "micro", 0));
+	return version != NULL;
 }
 
 int qmp_call_fd(struct qmp *qmp, const char *command, json_t *args, int fd, uint64_t timeout_usec,

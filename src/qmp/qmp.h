@@ -36,6 +36,8 @@ struct qmp *qmp_close(struct qmp *qmp);
 bool qmp_ready(const struct qmp *qmp);
 /* Version of the QEMU that greeted, 0 and 0 before it did. */
 void qmp_version(const struct qmp *qmp, int *ret_major, int *ret_minor);
+/* "10.0.13"; false: it has not greeted. */
+bool qmp_version_text(const struct qmp *qmp, char *buffer, size_t size);
 
 /* As peer_call().  A refusal by QEMU is -EREMOTEIO with "COMMAND: QEMU's own words". Not ready yet:
  * -EAGAIN. */

@@ -36,6 +36,7 @@ def test_a_guest_goes_to_another_version_of_qemu_and_back(new_host, tmp_path, ot
 		for host in (beta, alpha):
 			alpha.cli('move', 'm1', '--to', host.name, '--timeout', '120s')
 			wait_runs_on(pair, 'm1', host)
+			host.wait(lambda h=host: h.vm('m1')['qemu_version'] == version_of(h), 'what it runs on is shown')
 			runs = host.cli('qmp', 'm1', 'query-version').json()['qemu']
 			assert '.'.join(str(runs[part]) for part in ('major', 'minor', 'micro')) == version_of(host)
 		witness.check(moves=2)
