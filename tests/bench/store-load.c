@@ -14,6 +14,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "bench/store-records.h"
 #include "store/store.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -21,7 +22,7 @@
 #include "util/mem.h"
 
 #define SESSION_USEC (30 * USEC_PER_SEC)
-#define BATCH 100 /* VMs of one transaction while the store is filled */
+#define BATCH 50 /* VMs of one transaction while the store is filled */
 #define KEY_SIZE 96
 #define NODES_OF_PROCESS 50
 #define PROCESSES_MAX 100
@@ -79,23 +80,6 @@ static void run_until(struct load *load, const unsigned *counter, unsigned goal)
 
 /* ---- filling --------------------------------------------------------------------------------- */
 
-static json_t *definition_of(unsigned vm)
-{
-	char pad[512];
-
-	memset(pad, 'd', sizeof(pad) - 1);
-	pad[sizeof(pad) - 1] = '\0';
-	return json_pack("{s:i,s:i,s:s}", "v", 1, "generation", (int)vm, "text", pad);
-}
-
-static json_t *owner_of(unsigned node)
-{
-	char name[16];
-
-	(void)snprintf(name, sizeof(name), "n%04u", node);
-	return json_pack("{s:i,s:i,s:s,s:s}", "v", 1, "epoch", 1, "phase", "held", "node", name);
-}
-
 static void on_filled(void *ctx, int r, const uint64_t *versions, const struct error *err)
 {
 	unsigned *filled = ctx;
@@ -105,9 +89,14 @@ static void on_filled(void *ctx, int r, const uint64_t *versions, const struct e
 	(*filled)++;
 }
 
+static void put(struct store_op *op, const char *key, json_t *value)
+{
+	*op = (struct store_op){ STORE_PUT, key, STORE_ABSENT, value, false };
+}
+
 static void fill_batch(struct load *load, struct store *store, unsigned first, unsigned *filled)
 {
-	enum { KINDS = 3 };
+	enum { KINDS = 5 };
 	struct store_op ops[BATCH * KINDS] = { 0 };
 	char keys[BATCH * KINDS][KEY_SIZE];
 	struct error err = { 0 };
@@ -116,16 +105,25 @@ static void fill_batch(struct load *load, struct store *store, unsigned first, u
 	for (unsigned vm = first; vm < first + BATCH && vm < load->vms; vm++) {
 		unsigned node = vm % load->count;
 
-		(void)snprintf(keys[n], KEY_SIZE, "/drover/vms/vm%05u/definition", vm);
-		(void)snprintf(keys[n + 1], KEY_SIZE, "/drover/vms/vm%05u/owner", vm);
-		(void)snprintf(keys[n + 2], KEY_SIZE, "/drover/assign/n%04u/vm%05u", node, vm);
-		ops[n] = (struct store_op){ STORE_PUT, keys[n], STORE_ABSENT, definition_of(vm),
-					    false };
-		ops[n + 1] = (struct store_op){ STORE_PUT, keys[n + 1], STORE_ABSENT,
-						owner_of(node), false };
-		ops[n + 2] = (struct store_op){ STORE_PUT, keys[n + 2], STORE_ABSENT,
-						owner_of(node), false };
-		n += KINDS;
+		const struct {
+			const char *leaf;
+			json_t *value;
+		} records[KINDS - 1] = {
+			{ "definition", definition_of(vm, node) },
+			{ "owner", owner_of(node) },
+			{ "hardware", hardware_of(vm) },
+			{ "state", state_of(node) },
+		};
+
+		for (size_t i = 0; i < KINDS - 1; i++) {
+			(void)snprintf(keys[n], KEY_SIZE, "/drover/vms/vm%05u/%s", vm,
+				       records[i].leaf);
+			put(&ops[n], keys[n], records[i].value);
+			n++;
+		}
+		(void)snprintf(keys[n], KEY_SIZE, "/drover/assign/n%04u/vm%05u", node, vm);
+		put(&ops[n], keys[n], json_pack("{s:i}", "v", 1));
+		n++;
 	}
 	if (store_write(store, ops, n, on_filled, filled, &err) < 0)
 		die("filling", &err);
@@ -133,9 +131,34 @@ static void fill_batch(struct load *load, struct store *store, unsigned first, u
 		json_decref(ops[i].value);
 }
 
+/* The list of members: by it an agent knows how large its cluster is. */
+static void fill_members(struct load *load, struct store *store)
+{
+	for (unsigned first = 0; first < load->count; first += BATCH) {
+		struct store_op ops[BATCH];
+		char keys[BATCH][KEY_SIZE];
+		struct error err = { 0 };
+		unsigned filled = 0;
+		size_t n = 0;
+
+		for (unsigned node = first; node < first + BATCH && node < load->count; node++) {
+			(void)snprintf(keys[n], KEY_SIZE, "/drover/cluster/members/n%04u", node);
+			put(&ops[n], keys[n], json_pack("{s:i}", "v", 1));
+			n++;
+		}
+		if (store_write(store, ops, n, on_filled, &filled, &err) < 0)
+			die("filling", &err);
+		for (size_t i = 0; i < n; i++)
+			json_decref(ops[i].value);
+		run_until(load, &filled, 1);
+	}
+}
+
 static void fill(struct load *load, struct store *store)
 {
 	uint64_t since = clock_now();
+
+	fill_members(load, store);
 
 	for (unsigned vm = 0; vm < load->vms; vm += BATCH) {
 		unsigned filled = 0;
