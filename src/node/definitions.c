@@ -5,12 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "model/config.h"
 #include "model/definition.h"
 #include "model/records.h"
 #include "node/ask.h"
+#include "node/disks.h"
 #include "node/events.h"
 #include "node/job.h"
 #include "node/near.h"
@@ -78,8 +78,8 @@ static bool file_is_gone(const struct node *node, const struct definition_record
 {
 	if (record->gone)
 		return true;
-	return strcmp(record->node, node->config->node) == 0 && access(record->path, F_OK) < 0 &&
-	       errno == ENOENT;
+	return strcmp(record->node, node->config->node) == 0 &&
+	       disk_look(&disk_definitions, record->path) == -ENOENT;
 }
 
 static bool source_same(const struct node *node, const struct definition_record *record,

@@ -5,3 +5,6 @@
 #include "util/disk.h"
 
 extern struct disk disk_definitions, disk_logs, disk_credentials, disk_volumes;
+
+/* 0: there is such a file; -ENOENT: there is none; else it cannot be told, as -ETIMEDOUT. */
+int disk_look(struct disk *disk, const char *path);

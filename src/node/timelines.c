@@ -8,6 +8,7 @@
 
 #include "model/config.h"
 #include "model/definition.h"
+#include "node/disks.h"
 #include "node/node.h"
 #include "node/tail.h"
 #include "util/cleanup.h"
@@ -58,21 +59,57 @@ static int add_vm(const struct node *node, const char *vm, json_t *list, struct 
 	return r < 0 ? r : add_file(list, path, err);
 }
 
+/* Names of the VMs that have logs; for a disk that hangs, see node/disks.h. */
+struct names {
+	char *path;
+	json_t *list;
+	int r;
+	struct error err;
+};
+
+static void names_drop(void *ctx)
+{
+	struct names *names = ctx;
+
+	free(names->path);
+	json_decref(names->list);
+	free(names);
+}
+
+static void names_run(void *ctx)
+{
+	struct names *names = ctx;
+	DIR *dir = opendir(names->path);
+	struct dirent *entry;
+
+	if (!dir) {
+		if (errno != ENOENT)
+			names->r =
+				error_set(&names->err, -errno, "cannot read '%s': %m", names->path);
+		return;
+	}
+	while ((entry = readdir(dir)))
+		if (definition_check_name(entry->d_name, NULL) == 0)
+			(void)json_array_append_new(names->list, json_string(entry->d_name));
+	(void)closedir(dir);
+}
+
 static int add_all(const struct node *node, json_t *list, struct error *err)
 {
-	CLEANUP_FREE char *path = xasprintf("%s/vms", node->config->paths.log);
-	DIR *dir = opendir(path);
-	struct dirent *entry;
-	int r = 0;
+	struct names *names = xcalloc(1, sizeof(*names));
+	int r;
 
-	if (!dir && errno == ENOENT)
-		return 0;
-	if (!dir)
-		return error_set(err, -errno, "cannot read '%s': %m", path);
-	while (r == 0 && (entry = readdir(dir)))
-		if (definition_check_name(entry->d_name, NULL) == 0)
-			r = add_vm(node, entry->d_name, list, err);
-	(void)closedir(dir);
+	names->path = xasprintf("%s/vms", node->config->paths.log);
+	names->list = json_array();
+	r = disk_run(&disk_logs, names_run, names_drop, names, err);
+	if (r < 0)
+		return r;
+	r = names->r;
+	if (r < 0)
+		*err = names->err;
+	for (size_t i = 0; r == 0 && i < json_array_size(names->list); i++)
+		r = add_vm(node, json_string_value(json_array_get(names->list, i)), list, err);
+	names_drop(names);
 	return r;
 }
 

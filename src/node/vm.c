@@ -13,6 +13,7 @@
 #include "core/wish.h"
 #include "model/config.h"
 #include "model/definition.h"
+#include "node/disks.h"
 #include "node/events.h"
 #include "node/info.h"
 #include "node/mode.h"
@@ -473,6 +474,7 @@ enum vm_state vm_state(const struct node_vm *vm, const char **ret_reason)
 void vm_facts(const struct node_vm *vm, struct command_facts *ret, char buffer[VM_SOURCE_SIZE])
 {
 	const struct definition_record *record = &vm->record;
+	int r;
 
 	*ret = (struct command_facts){
 		.wish = vm->wish,
@@ -484,10 +486,15 @@ void vm_facts(const struct node_vm *vm, struct command_facts *ret, char buffer[V
 	if (!vm_defined(vm))
 		return;
 	ret->source = definition_record_source(record, buffer, VM_SOURCE_SIZE);
-	if (strcmp(record->source, "file") == 0)
-		ret->source_is_file = strcmp(record->node, vm->node->config->node) == 0
-					      ? access(record->path, F_OK) == 0
-					      : !record->gone;
+	if (strcmp(record->source, "file") != 0)
+		return;
+	if (strcmp(record->node, vm->node->config->node) != 0) {
+		ret->source_is_file = !record->gone;
+		return;
+	}
+	/* What cannot be looked at now may well be there. */
+	r = disk_look(&disk_definitions, record->path);
+	ret->source_is_file = r == 0 || r == -ETIMEDOUT;
 }
 
 struct node_vm *vm_of_request(const struct node *node, const struct request *request,

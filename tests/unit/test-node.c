@@ -9,6 +9,7 @@
 #include "model/records.h"
 #include "node/control.h"
 #include "node/directory.h"
+#include "node/disks.h"
 #include "node/feed.h"
 #include "node/mode.h"
 #include "node/node.h"
@@ -618,6 +619,27 @@ static void a_file_that_is_too_large_for_the_store_holds_up_no_other(void **stat
 	assert_non_null(strstr(vm->file_error, "can be stored"));
 }
 
+static void a_file_that_cannot_be_looked_at_may_well_be_there(void **state)
+{
+	CLEANUP_FREE char *path = NULL;
+	char source[VM_SOURCE_SIZE];
+	struct command_facts facts;
+	HOST host = host_make();
+
+	put_file(&host, "small.yaml", "{name: small, parameters: {online: false}}");
+	host_open(&host);
+	directory_open(host.node);
+	run_until(&host, small_is_defined);
+	path = xasprintf("%s/etc/drover/vms/small.yaml", host.raw.dir);
+	assert_return_code(unlink(path), 0);
+	atomic_store(&disk_definitions.hangs, true);
+	vm_facts(vm_find(host.node, "small"), &facts, source);
+	atomic_store(&disk_definitions.hangs, false);
+	assert_true(facts.source_is_file);
+	vm_facts(vm_find(host.node, "small"), &facts, source);
+	assert_false(facts.source_is_file);
+}
+
 /* ---- what keepers write ---- */
 
 static json_t *claim(const char *node)
@@ -1080,6 +1102,7 @@ int main(void)
 		cmocka_unit_test(fc_C5_no_more_events_are_at_work_than_allowed),
 		cmocka_unit_test(a_certificate_is_good_where_the_clock_is_a_day_late),
 		cmocka_unit_test(a_file_that_is_too_large_for_the_store_holds_up_no_other),
+		cmocka_unit_test(a_file_that_cannot_be_looked_at_may_well_be_there),
 		cmocka_unit_test(a_claim_that_is_refused_before_the_store_was_asked_says_so),
 		cmocka_unit_test(a_move_is_indexed_for_both_sides_and_written_by_its_holder_only),
 		cmocka_unit_test(an_offer_is_written_and_withdrawn_by_its_own_node_only),
