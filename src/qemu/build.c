@@ -123,6 +123,8 @@ static int ask_names(struct qmp_tool *tool, const char *command, json_t **ret, s
 	return 0;
 }
 
+#define OLDEST_MAJOR 6 /* the first with -action */
+
 static int ask_version(struct qmp_tool *tool, struct qemu_build *build, struct error *err)
 {
 	json_auto_t *answer = NULL;
@@ -139,6 +141,9 @@ static int ask_version(struct qmp_tool *tool, struct qemu_build *build, struct e
 				   (int)json_int_or(numbers, "minor", 0),
 				   (int)json_int_or(numbers, "micro", 0));
 	build->package = xstrdup(json_string_or(answer, "package", ""));
+	if (json_int_or(numbers, "major", 0) < OLDEST_MAJOR)
+		return error_refuse(err, "QEMU %s is too old: %d.0 or later is needed",
+				    build->version, OLDEST_MAJOR);
 	return 0;
 }
 

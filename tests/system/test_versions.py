@@ -16,7 +16,15 @@ def version_of(host):
 	return build.get('version')
 
 
-# QEMU 5.2 has no -action, and so starts no guest of ours.
+def test_a_qemu_that_is_too_old_is_said_to_be(new_host):
+	if not PROGRAMS.get('5.2'):
+		pytest.skip('no QEMU 5.2 in DROVER_QEMUS')
+	host = new_host(qemu={'binary': PROGRAMS['5.2']}).start_agent()
+	host.wait(lambda: 'QEMU 5.2.0 is too old' in host.cli('node').out, 'the node says so')
+	host.apply(micro('m1'), args=['--no-wait'])
+	host.wait(lambda: 'QEMU 5.2.0 is too old' in str(host.vm('m1')['reason']), 'so does its VM')
+
+
 @pytest.mark.parametrize('other', [version for version in raw_qemu.OTHERS if version != "5.2"])
 def test_a_guest_goes_to_another_version_of_qemu_and_back(new_host, tmp_path, other):
 	if not PROGRAMS.get(other):
