@@ -48,12 +48,12 @@ static const struct wrong_rule {
 	{ "read-is-enough", MUTANT_READ_IS_ENOUGH, RIGHT, USERS },
 	{ "no-takeback", MUTANT_NO_TAKEBACK, RIGHT, PRE },
 	{ "receiver-reused", MUTANT_RECEIVER_REUSED, RIGHT, HISTORY },
-	{ "second-receiver", MUTANT_SECOND_RECEIVER, RIGHT, POST, .second_line = true },
+	{ "second-receiver", MUTANT_SECOND_RECEIVER, RIGHT, HISTORY },
 	{ "start-while-moving", MUTANT_START_WHILE_MOVING, RIGHT, HISTORY },
 	{ "kill-feeder", MUTANT_KILL_FEEDER, RIGHT, POST },
 	{ "cold-before-loss-proof", MUTANT_COLD_BEFORE_LOSS_PROOF, RIGHT, POST },
 	{ "destroy-while-unanswered", MUTANT_DESTROY_WHILE_UNANSWERED, RIGHT, PRE },
-	{ "give-with-a-copy", MUTANT_GIVE_WITH_A_COPY, RIGHT, PRE, .second_line = true },
+	{ "give-with-a-copy", MUTANT_GIVE_WITH_A_COPY, RIGHT, POST },
 	{ "home-stays", MUTANT_HOME_STAYS, RIGHT,
 	  .in = { .disks = true, .faults = 1, .offers = 1, .policy = LEASE_STOP } },
 	{ "stop-without-back", MUTANT_STOP_WITHOUT_BACK, RIGHT, USERS },
@@ -77,6 +77,8 @@ static const struct wrong_rule {
 	{ "permission-kept-when-completed", MUTANT_NONE, WRONG_PERMISSION_KEPT, PRE,
 	  .second_line = true },
 	{ "news-keep-the-permission", MUTANT_NONE, WRONG_TOLD_KEEPS_PERMISSION, PRE,
+	  .second_line = true },
+	{ "permission-never-void", MUTANT_NONE, WRONG_PERMISSION_NEVER_VOID, PRE,
 	  .second_line = true },
 	{ "receiver-replaced", MUTANT_RECEIVER_REPLACED, RIGHT,
 	  .in = { .post = true, .stale = true, .faults = 1, .offers = 2, .policy = LEASE_STOP } },
@@ -161,7 +163,8 @@ static bool simulated(const struct wrong_rule *rule, bool tell)
 		history_run(seed, &rules, history);
 		caught = history->violation != NULL;
 		if (caught) {
-			history_shrink(history);
+			if (tell)
+				history_shrink(history);
 			printf("%-32s %s (seed %llu, %zu moves)\n", rule->name, history->violation,
 			       (unsigned long long)seed, history->n);
 			if (tell)

@@ -45,7 +45,8 @@ static bool qemu_completes(struct step *step)
 	if (step->site->copy != COPY_SWITCHING)
 		return false;
 	step->site->copy = COPY_COMPLETED;
-	if (step->rules->wrong != WRONG_PERMISSION_KEPT)
+	if (step->rules->wrong != WRONG_PERMISSION_KEPT &&
+	    step->rules->wrong != WRONG_PERMISSION_NEVER_VOID)
 		step->site->permitted = 0;
 	return true;
 }

@@ -360,7 +360,8 @@ void site_told(struct step *step, const struct record *record)
 {
 	struct site *site = step->site;
 
-	if (step->rules->wrong != WRONG_TOLD_KEEPS_PERMISSION)
+	if (step->rules->wrong != WRONG_TOLD_KEEPS_PERMISSION &&
+	    step->rules->wrong != WRONG_PERMISSION_NEVER_VOID)
 		site->permitted = 0;
 	site->record = *record;
 	site->record.by = NOBODY;
