@@ -110,13 +110,14 @@ struct source *source_free(struct source *source)
 
 struct source *source_end(struct source *source, const char *why)
 {
+	const char *words = why ? why : "it is done";
 	json_auto_t *args = NULL;
 
 	if (!source)
 		return NULL;
 	if (source->peer && source->agreed) {
 		args = json_pack("{s:I, s:o}", "epoch", (json_int_t)source->epoch, "why",
-				 json_text(why, strlen(why)));
+				 json_text(words, strlen(words)));
 		(void)peer_call(source->peer, "bye", args, USEC_PER_SEC, NULL, NULL, NULL);
 	}
 	psk_remove(source->keeper);

@@ -42,6 +42,8 @@ def test_a_running_guest_follows_its_kvm_host(pair):
 		assert after[key] == before[key], key
 	assert after['epoch'] == before['epoch'] + 2, 'one write to move it, one to take it'
 	alpha.wait(lambda: not alpha.left(), 'nothing of it is left where it was')
+	for host in pair:
+		assert 'its keeper is gone' not in host.agent_log(), 'no keeper died over it'
 	assert '"moved-away"' in alpha.text(alpha.vm_log('m1', 'events.jsonl'))
 	assert '"arrived"' in beta.text(beta.vm_log('m1', 'events.jsonl'))
 
