@@ -185,12 +185,18 @@ static void ask_holders(struct gather *gather)
 static void look(struct gather *gather)
 {
 	json_auto_t *answer = NULL;
+	struct error err = { 0 };
 
 	ask_named(gather);
 	if (gather->open > 0)
 		return;
 	answer = timelines_sorted(gather->list);
-	request_return(gather->request, answer);
+	/* A VM that is gone may have left some; else it is a name that was mistyped. */
+	if (gather->vm[0] && json_array_size(gather->list) == 0 &&
+	    !vm_of_request(gather->job.node, gather->request, &err))
+		request_fail(gather->request, &err);
+	else
+		request_return(gather->request, answer);
 	job_end(&gather->job);
 }
 

@@ -51,7 +51,7 @@ def test_migrations_shows_both_sides_on_either_node(pair):
 		assert text.startswith('m1: alpha -> beta, moved; began ') and text.count('moved; began') == 1
 		assert ' s  alpha: switching\n' in text and ' s  beta: running\n' in text
 		assert 'us between STOP and RESUME' in text and 'us as the keeper that sent it saw it' in text
-		assert host.cli('migrations', 'm2').out == ''
+		assert "there is no VM 'm2'" in host.cli('migrations', 'm2', rc=69).err
 
 
 def test_migrations_says_whose_side_is_missing(pair):
