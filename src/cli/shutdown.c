@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* drover shutdown-all: the one order that stops what many people work on, so it shows whom it will
  * stop and wants the whole word. */
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -12,27 +13,39 @@
 #include "util/error.h"
 #include "wire/json.h"
 
+/* An unknown one may run. */
+static bool may_run(const json_t *vm)
+{
+	const char *state = json_string_or(vm, "state", "unknown");
+
+	return strcmp(state, "off") != 0 &&
+	       (strcmp(state, "failed") != 0 || json_is_integer(json_object_get(vm, "pid")));
+}
+
 static int list_running(const struct cli *cli, struct error *err)
 {
-	json_auto_t *answer = NULL;
+	const struct question node_question = { .command = "node",
+						.timeout_usec = agent_patience(cli) };
+	json_auto_t *node = NULL, *answer = NULL;
 	size_t i, count = 0;
 	json_t *vm;
 	int r;
 
-	r = agent_list(cli, &answer, err);
+	r = agent_ask(cli, &node_question, &node, err);
+	if (r == 0)
+		r = agent_list(cli, &answer, err);
 	if (r < 0)
 		return r;
 	json_array_foreach(answer, i, vm)
 	{
-		const char *state = json_string_or(vm, "state", "unknown");
-
-		/* An unknown one may run. */
-		if (strcmp(state, "off") == 0 ||
-		    (strcmp(state, "failed") == 0 && !json_is_integer(json_object_get(vm, "pid"))))
+		/* Those of other nodes are listed too. */
+		if (!may_run(vm) ||
+		    strcmp(json_string_or(vm, "node", ""), json_string_or(node, "name", "")) != 0)
 			continue;
 		if (count++ == 0)
 			printf("These VMs will be stopped:\n");
-		printf("  %s (%s)\n", json_string_or(vm, "name", "?"), state);
+		printf("  %s (%s)\n", json_string_or(vm, "name", "?"),
+		       json_string_or(vm, "state", "unknown"));
 	}
 	if (count == 0)
 		printf("No VM runs here.\n");

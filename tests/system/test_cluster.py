@@ -4,9 +4,11 @@ share the embedded store of one machine."""
 import datetime
 import json
 import os
+import pty
 import socket
 import ssl
 import stat
+import subprocess
 
 import pytest
 
@@ -318,6 +320,21 @@ def test_pvc_S21_memory_of_guests_that_run_and_of_those_that_belong_here(pair):
 	assert (memory['provisioned'], memory['booked']) == (64 + 80, 64 + 512)
 	assert memory['free'] == min(memory['total'] - memory['booked'], memory['available'])
 	assert nodes(alpha)['alpha']['memory_mib']['provisioned'] == 0
+
+
+def test_shutdown_all_asks_about_the_vms_of_its_node(pair):
+	alpha, beta = pair
+	alpha.apply(drover.micro('here', kvm_host='alpha'), drover.micro('there', kvm_host='beta'))
+	alpha.wait(lambda: [vm['state'] for vm in alpha.vms().values()] == ['running'] * 2, 'both run')
+	main, terminal = pty.openpty()
+	asked = subprocess.Popen(alpha.argv('shutdown-all'), stdin=terminal, stdout=subprocess.PIPE,
+		stderr=subprocess.PIPE, env=alpha.environment, text=True)
+	os.close(terminal)
+	os.write(main, b'no\n')
+	out, _ = asked.communicate(timeout=drover.DEADLINE)
+	os.close(main)
+	assert asked.returncode == 69 and '  here (running)\n' in out and 'there' not in out
+	assert alpha.state('here') == 'running'
 
 
 def test_pvc_S33_a_node_is_there_while_its_guests_end(new_node):
