@@ -235,6 +235,13 @@ static void receive_look(struct keeper *keeper, enum migration_copy copy)
 
 /* ---- facts ---- */
 
+/* What the source of a copy said at its end is no word about the target that it is sent to now. */
+static bool pages_are_lost(const struct keeper *keeper)
+{
+	return keeper->copy && keeper->copy->incoming &&
+	       receive_lost_heard(keeper->migration->receive) && transfer_is_broken(keeper);
+}
+
 static void gather(struct keeper *keeper, enum migration_copy copy, struct migration_facts *ret)
 {
 	struct migration *migration = keeper->migration;
@@ -264,9 +271,7 @@ static void gather(struct keeper *keeper, enum migration_copy copy, struct migra
 			    (keeper->copy && keeper->copy->end_ordered) ||
 			    (migration->taken_since &&
 			     now >= migration->taken_since + timers->migration_keep),
-		.other_copy_gone =
-			source_gone_heard(migration->source) ||
-			(receive_lost_heard(migration->receive) && transfer_is_broken(keeper)),
+		.other_copy_gone = source_gone_heard(migration->source) || pages_are_lost(keeper),
 		.stopped_heard = receive_stopped_heard(migration->receive),
 		.unwanted = down || receive_failed(migration->receive),
 		.cont_refused = migration->cont_refused,

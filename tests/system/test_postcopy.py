@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A guest that may goes on at the target when the time of its migration is over, and its memory
 follows.  It has a working set of 16 MiB and little bandwidth, so that most of it is still to come."""
+import contextlib
 import os
 import signal
 
@@ -101,6 +102,34 @@ def test_a_stream_that_breaks_is_replaced_as_often_as_it_breaks(new_host, tmp_pa
 	alpha.wait(lambda: not alpha.left(), 'nothing of it is left where it was')
 	names = [entry['phase'] for entry in timelines(alpha, NAME)[0]['phases']]
 	assert names.count('postcopy-paused') == 2 and names.count('postcopy-active') == 3
+
+
+@pytest.mark.skipif(not has_checkpoints(), reason='this build has no checkpoints')
+def test_what_was_said_of_the_way_here_is_not_taken_for_news_of_the_way_on(new_host, tmp_path):
+	"""The host that it came from says that it has no copy any more; that host is its next target."""
+	pair = alpha, beta = cluster(new_host, tmp_path, migration_deadline='2s')
+	start_on(alpha)
+	with Witness(pair, NAME) as witness:
+		beta.hold_at('keeper.receive.running')
+		send(alpha, beta, bandwidth='200M')
+		keeper = beta.held('keeper.receive.running')
+		beta.hold_at('agent.owner-write')  # so nobody is told that all pages are here
+		keeper.signal(signal.SIGCONT)
+		agent = beta.held('agent.owner-write')
+		# It has a way to say so, unless the door was shut before: then the rest holds all the same.
+		with contextlib.suppress(drover.Failure):
+			beta.wait(lambda: happened(beta, NAME, 'feeder-lost'), 'it is said', deadline=5)
+		beta.hold_at()
+		agent.signal(signal.SIGCONT)
+		wait_runs_on(pair, NAME, beta)
+		beta.wait(lambda: beta.vm(NAME)['epoch'] == 4, 'all pages are here')
+		send(beta, alpha, bandwidth='1M')
+		wait_phase(alpha, 'fetching pages')
+		assert break_stream(beta) == 1
+		beta.wait(lambda: happened(beta, NAME, 'postcopy-recovered'), 'it is mended')
+		wait_runs_on(pair, NAME, alpha)
+		witness.check(moves=2)
+	assert not happened(alpha, NAME, 'memory-lost')
 
 
 def test_a_keeper_that_passes_a_second_stream_on_may_die(new_host, tmp_path):
