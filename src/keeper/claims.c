@@ -114,7 +114,8 @@ int claims_check_others(const struct keeper *keeper, const struct definition *de
 static int release_claim(struct keeper *keeper, struct storage *storage, const char *volume,
 			 struct error *err)
 {
-	uint64_t epoch = keeper->ownership->record.epoch;
+	const struct owner *record = record_of(keeper);
+	uint64_t epoch = record ? record->epoch : 0;
 	int r;
 
 	r = volume_release(storage, keeper->name, volume,
@@ -134,7 +135,7 @@ int claims_release(struct keeper *keeper, struct error *err)
 	size_t count = 0;
 	int r;
 
-	if (!keeper->ownership->exists)
+	if (!record_of(keeper) && !keeper->claimed)
 		return 0;
 	r = open_volumes(keeper, &storage, err);
 	if (r < 0)

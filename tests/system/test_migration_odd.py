@@ -199,9 +199,9 @@ def test_fc_M7_fc_W19_a_target_whose_qemu_refuses_costs_nothing(new_host, fake_q
 	pid = alpha.vm('m1')['pid']
 	with Witness(pair, 'm1') as witness:
 		alpha.cli('migrate', 'm1', '--to', 'beta', '--no-wait')
-		assert "'drover ls' there" in alpha.cli('explain', 'm1').out
 		beta.wait(lambda: 'invalid option' in (beta.vms()['m1']['reason'] or ''),
 			'it says there, in the words of its QEMU, why not')
+		alpha.wait(lambda: 'invalid option' in alpha.cli('explain', 'm1').out, 'and here, where it is')
 		vm = alpha.vm('m1')
 		assert (vm['pid'], vm['node'], vm['epoch']) == (pid, 'alpha', 1)
 		# Once its QEMU is another it goes on by itself.
