@@ -505,16 +505,18 @@ class Waiting(unittest.TestCase):
 
     def test_shutdown_all_wants_the_whole_word(self):
         off = {**VM, "name": "db01", "state": "off"}
-        with Agent({"ls": [VM, off], "shutdown-all": [off]}) as agent:
+        there = {**VM, "name": "mail01", "node": "beta"}
+        with Agent({"node": {"name": "alpha"}, "ls": [VM, off, there], "shutdown-all": [off]}) as agent:
             terminal = Terminal(agent, "shutdown-all")
             terminal.expect(b"yes or no: ")
             self.assertIn(b"web01 (running)", terminal.seen)
             self.assertNotIn(b"db01", terminal.seen)
+            self.assertNotIn(b"mail01", terminal.seen)
             terminal.type(b"y\n")
             terminal.expect(b"yes or no: y\r\nStop all VMs of this node? Write yes or no: ")
             terminal.type(b"no\n")
             self.assertEqual(terminal.end(), 69)
-            self.assertEqual([c for c, _ in agent.asked], ["ls"])
+            self.assertEqual([c for c, _ in agent.asked], ["node", "ls"])
             terminal = Terminal(agent, "shutdown-all")
             terminal.expect(b"yes or no: ")
             terminal.type(b"yes\n")
